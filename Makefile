@@ -1,0 +1,53 @@
+# Each target sets up what it needs in .venv; nothing has to be installed by hand but Python and make.
+PYTHON ?= python3
+BIN := .venv/bin
+# Tests are processes that wait for each other's files: one a core is best.
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: demo test test-all lint format benchmark lock clean
+
+demo: .venv/installed
+	rm -rf demo
+	$(BIN)/sensorium example digits demo
+	$(BIN)/sensorium run demo/recipe.yaml
+
+test: .venv/dev
+	$(BIN)/pytest -n $(JOBS) -m "not slow"
+
+test-all: .venv/dev
+	$(BIN)/pytest -n $(JOBS)
+
+lint: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: .venv/installed
+	$(BIN)/python -m infra.benchmarks.whole_job
+
+# constraints.txt is what was tested: made anew from a fresh environment, then committed.
+lock:
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^sensorium' > constraints.txt
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+.venv/dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Where it runs: benchmarks of the whole job, on this machine."""

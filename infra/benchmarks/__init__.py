@@ -1,0 +1,1 @@
+"""Figures for the README, each printed by one of these programs; no test asserts a time."""

@@ -1,0 +1,1 @@
+"""Who runs it: the command line, the whole flow, runner options, progress and reports."""

@@ -1,0 +1,169 @@
+"""The command line: `sensorium run recipe.yaml` and its single steps.
+
+Exit codes: 0 done; 1 the run failed; 2 the recipe or the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pipelines.workers import THREAD_LIMITS
+
+os.environ.update(THREAD_LIMITS)  # before NumPy is imported, which reads them once
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines are for its developers
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from schemas.errors import DataError
+from schemas.problems import RecipeError
+
+app = typer.Typer(
+    name="sensorium",
+    help="Turns images, recordings, texts and tables about the same things into one fused "
+    "Parquet data set and a trained model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+BEAM = {"allow_extra_args": True, "ignore_unknown_options": True}
+BEAM_EPILOG = (
+    "All other options go to Beam as they are, such as --runner=FlinkRunner or "
+    "--direct_num_workers=4. Without --runner all cores of this machine are used."
+)
+
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe: a YAML file or URL")]
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to", metavar="DIR", help="Output folder or URL [default: NAME-output beside the recipe]"
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Set a value of the recipe, such as split.folds=3"
+    ),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks")]
+
+
+def _guarded(work: Callable[[], None], debug: bool) -> None:
+    """Do a command's work; turn what goes wrong into a line for a person and an exit code."""
+    from pipelines.running import RunFailed
+    from pipelines.workers import WorkerDied
+
+    try:
+        work()
+    except RecipeError as error:
+        if debug:
+            traceback.print_exc()
+        _say(str(error))
+        raise typer.Exit(2) from None
+    except (DataError, RunFailed, WorkerDied) as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"failed: {error}")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from here")
+        raise typer.Exit(130) from None
+    except typer.Exit:
+        raise
+    except Exception as error:
+        # Whatever it is, a person gets one line; the whole goes to --debug.
+        if debug:
+            raise
+        first = str(error).strip().partition("\n")[0]
+        _say(f"failed: {type(error).__name__}: {first} (--debug shows where)")
+        raise typer.Exit(1) from None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def _step(upto: str, what: str) -> None:
+    """Add the command that runs the flow up to one step."""
+
+    def command(
+        context: typer.Context,
+        recipe: RecipePath,
+        to: To = None,
+        sets: Sets = None,
+        debug: Debug = False,
+    ) -> None:
+        from pipelines.commands import run_recipe
+
+        _guarded(lambda: run_recipe(recipe, upto, to, sets or [], context.args), debug)
+
+    name = "run" if upto == "all" else upto
+    app.command(name, help=what, context_settings=BEAM, epilog=BEAM_EPILOG)(command)
+
+
+_step("all", "Do it all: ingest, extract, join, fuse and train. What is done is not done again.")
+
+
+@app.command()
+def validate(recipe: RecipePath, to: To = None, sets: Sets = None, debug: Debug = False) -> None:
+    """Check all that can be checked before work starts, and print the plan."""
+    from pipelines.commands import validate_recipe
+
+    _guarded(lambda: validate_recipe(recipe, to, sets or []), debug)
+
+
+_step("ingest", "Read the manifests and write records.")
+_step("extract", "The same, and extract the features of each modality.")
+_step("fuse", "The same, and join and fuse the modalities into the data set.")
+_step("train", "The same, and train the model on the data set.")
+
+
+@app.command(context_settings=BEAM, epilog=BEAM_EPILOG)
+def predict(
+    context: typer.Context,
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Output of the training run")],
+    recipe: Annotated[str, typer.Option("--recipe", help="Recipe with the new sources")],
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder for the predictions")],
+    sets: Sets = None,
+    debug: Debug = False,
+) -> None:
+    """Run the same steps on new records, with what was fitted, and predict. No labels needed."""
+    from pipelines.commands import predict_recipe
+
+    _guarded(lambda: predict_recipe(output, recipe, to, sets or [], context.args), debug)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe, which editors complete from."""
+    import json
+
+    from schemas.loading import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def example(
+    name: Annotated[str, typer.Argument(metavar="digits", help="Which example; there is one")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="An empty or new folder")],
+    debug: Debug = False,
+) -> None:
+    """Write a small multimodal data set and its recipe, with nothing to download."""
+    from pipelines.commands import write_example
+
+    _guarded(lambda: write_example(name, folder), debug)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""What an earlier run left: is there anything to do, and what is stale and must go first.
+
+`receipts/state.json` keeps two hashes of every step: of the recipe's part (with those of the
+steps before it), and of that together with the identity of the inputs. Where the recipe's part
+changed, the step's files are removed before anything new is written, so that files of two
+recipes never stand side by side. Where only inputs changed, each bucket decides for itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import storage
+from schemas.errors import DataError
+from schemas.layout import FUSED, Layout
+from schemas.plan import ModalityPlan, Plan
+from schemas.receipts import Receipt, fingerprint
+from schemas.recipe import TARGET, PayloadModality
+from schemas.tables import has_payload, read_table
+from transforms.extractors.base import BadRecord
+from transforms.extractors.extracting import extract_identity
+from transforms.records.payloads import FILE_PROBLEMS, examine, locate
+
+
+@dataclass
+class State:
+    """Content of receipts/state.json.
+
+    Attributes:
+        buckets: N of the files that are there.
+        recipe: step -> hash of the recipe's part.
+        inputs: step -> hash of the recipe's part and the inputs' identity, of steps done.
+        extract: modality -> what its features depend on, for predictions to come.
+    """
+
+    buckets: int = 0
+    recipe: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    extract: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_state(output: str) -> State | None:
+    """The state of an output, or None if there is none."""
+    try:
+        return State(**json.loads(storage.read_bytes(Layout(output, 1).state)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{Layout(output, 1).state} is not readable ({error}); remove the output folder"
+        ) from None
+
+
+def write_state(output: str, state: State) -> None:
+    """Write the state of an output."""
+    storage.write_bytes(Layout(output, 1).state, json.dumps(asdict(state), indent=1).encode())
+
+
+def steps_of(plan: Plan, upto: str) -> list[str]:
+    """Names of the steps, `step/modality`, that lead to and include `upto`."""
+    names = [m.name for m in plan.modalities]
+    steps = [f"ingest/{name}" for name in plan.branches]
+    if upto != "ingest":
+        steps += [f"extract/{name}" for name in names]
+        if upto != "extract":
+            steps.append("fuse")
+            if upto == "train":
+                steps.append("train")
+    return steps
+
+
+def hashes(plan: Plan, identities: dict[str, str]) -> State:
+    """What the state will be when everything is done.
+
+    Args:
+        plan: of the run.
+        identities: of the inputs of each branch.
+    """
+    parts = plan.fingerprints
+    state = State(plan.buckets)
+    for modality in plan.modalities:
+        state.extract[modality.name] = {
+            "identity": fingerprint(extract_identity(modality)),
+            "payload": has_payload(modality.source),
+            "columns": modality.source.columns,
+            "widths": modality.widths,
+        }
+    for kind, inputs in ((state.recipe, False), (state.inputs, True)):
+        for name in plan.branches:
+            kind[f"ingest/{name}"] = fingerprint(
+                parts[f"ingest/{name}"], identities[name] if inputs else ""
+            )
+        labels = kind.get(f"ingest/{TARGET}", "")
+        for modality in plan.modalities:
+            kind[f"extract/{modality.name}"] = fingerprint(
+                parts[f"extract/{modality.name}"],
+                kind[f"ingest/{modality.name}"],
+                labels if parts.get(f"fits/{modality.name}") else "",
+            )
+        kind["fuse"] = fingerprint(
+            parts["fuse"], [kind[f"extract/{m.name}"] for m in plan.modalities], labels
+        )
+        kind["train"] = fingerprint(parts["train"], kind["fuse"])
+    return state
+
+
+def is_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
+    """Whether all steps up to one are done from the same recipe and inputs, files in place."""
+    if old is None or old.buckets != new.buckets:
+        return False
+    if any(old.inputs.get(step) != new.inputs[step] for step in steps_of(plan, upto)):
+        return False
+    layout = Layout(plan.output, plan.buckets)
+    found = set(storage.files_below(plan.output))
+    for step in steps_of(plan, upto):
+        name = step.partition("/")[2] or FUSED
+        for bucket in range(plan.buckets):
+            if step.startswith("ingest/"):
+                wanted = [layout.records(name, bucket), layout.receipt("ingest", name, bucket)]
+            elif step.startswith("extract/"):
+                wanted = [layout.features(name, bucket), layout.receipt("extract", name, bucket)]
+            elif step == "fuse":
+                wanted = [layout.fused(bucket), layout.receipt("fuse", FUSED, bucket)]
+                if plan.fitted is not None:
+                    wanted.append(layout.predictions(bucket))
+            else:
+                wanted = [layout.metrics]
+            if any(layout.relative(path) not in found for path in wanted):
+                return False
+    return all(_payloads_unchanged(plan, m) for m in plan.modalities)
+
+
+def _payloads_unchanged(plan: Plan, modality: ModalityPlan) -> bool:
+    """Whether the local files that records point at are as they were when they were read."""
+    recipe = modality.recipe
+    if not isinstance(recipe, PayloadModality):
+        return True
+    if not has_payload(modality.source) or not all(map(storage.is_local, modality.source.files)):
+        return True
+    layout = Layout(plan.output, plan.buckets)
+    for bucket in range(plan.buckets):
+        receipt = Receipt(
+            **json.loads(storage.read_bytes(layout.receipt("ingest", modality.name, bucket)))
+        )
+        records = read_table(layout.records(modality.name, bucket), ["source", "uri"])
+        if fingerprint(_examine(modality, records)[1].tobytes()) != receipt.payloads:
+            return False
+        if receipt.counts["dead_letters"]:
+            path = layout.dead_letters("ingest", modality.name, bucket)
+            dead = read_table(path, ["source", "uri", "kind"])
+            dead = dead.filter(pc.is_in(dead.column("kind"), pa.array(sorted(FILE_PROBLEMS))))
+            if not all(_examine(modality, dead)[0]):
+                return False  # a file that was missing is there now
+    return True
+
+
+def _examine(modality: ModalityPlan, rows: pa.Table) -> tuple[list[BadRecord | None], np.ndarray]:
+    recipe = modality.recipe
+    assert isinstance(recipe, PayloadModality)
+    position = {name: i for i, name in enumerate(modality.source.names)}
+    positions = np.array([position[s] for s in rows.column("source").to_pylist()], int)
+    paths = locate(modality.source, positions, rows.column("uri").to_pylist())
+    return examine(paths, recipe.max_bytes)
+
+
+def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
+    """Remove what another recipe wrote, and what a killed process left half written.
+
+    Returns:
+        The steps whose files were removed.
+    """
+    output = plan.output
+    for name in storage.files_below(output):
+        if name.endswith(storage.TEMPORARY):
+            storage.remove(storage.join(output, name))
+    if old is None:
+        return []
+    layout = Layout(output, plan.buckets)
+    steps = set(old.recipe) | set(new.recipe)
+    stale = sorted(
+        step
+        for step in steps
+        if old.buckets != new.buckets or old.recipe.get(step) != new.recipe.get(step)
+    )
+    changed = any(old.inputs.get(step) != new.inputs[step] for step in new.inputs)
+    if changed:
+        # The reports are about the whole: they go when anything is done again.
+        for path in (layout.audit, layout.metrics, layout.report):
+            storage.remove(path)
+    for step in stale:
+        kind, _, name = step.partition("/")
+        if kind == "ingest":
+            folders = [f"receipts/ingest/{name}", f"records/{name}", f"dead_letters/ingest/{name}"]
+        elif kind == "extract":
+            folders = [
+                *(f"receipts/{part}/{name}" for part in ("fit", "fitted", "extract")),
+                *(f"{part}/{name}" for part in ("statistics", "features", "dead_letters/extract")),
+            ]
+            storage.remove(layout.fitted(f"{name}.npz"))
+        elif kind == "fuse":
+            folders = [
+                *(f"receipts/{part}/{FUSED}" for part in ("join", "fitted", "fuse")),
+                *("statistics/join", "fused"),
+            ]
+            storage.remove(layout.fitted("fusion.npz"))
+            storage.remove(layout.fitted("fusion.json"))
+        else:
+            folders = ["model", "predictions", "receipts/train"]
+        # Receipts first: without them, whatever a crash leaves here counts for nothing.
+        for folder in folders:
+            storage.remove_tree(layout.at(folder))
+    return stale

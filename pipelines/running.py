@@ -1,0 +1,168 @@
+"""Running a plan: which runner, with which options, and what its noise and failures become."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pipelines.workers import WorkerDied, WorkerPool, serving
+from schemas import storage
+from schemas.errors import DataError
+from schemas.plan import Plan
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class RunFailed(Exception):
+    """The run failed: the message is the cause in one line."""
+
+
+def log_path(output: str) -> str:
+    """The log file: in the output where that is local, else in the working folder."""
+    if storage.is_local(output):
+        return os.path.join(output, "run.log")
+    return os.path.abspath("sensorium.log")
+
+
+@contextmanager
+def logging_to(path: str) -> Iterator[None]:
+    """Send what Beam, its threads and Python's warnings say to a file, not to the terminal."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    root = logging.getLogger()
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    before = root.handlers[:], root.level, threading.excepthook
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("sensorium").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+
+    def in_a_thread(args: threading.ExceptHookArgs) -> None:
+        info = (args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+        logging.getLogger("sensorium").warning("in a thread of the runner", exc_info=info)
+
+    threading.excepthook = in_a_thread
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:], threading.excepthook = before[0], before[2]
+        root.setLevel(before[1])
+        handler.close()
+
+
+def runner_named(beam_args: list[str]) -> bool:
+    """Whether the command line names one of Beam's runners."""
+    return any(arg == "--runner" or arg.startswith("--runner=") for arg in beam_args)
+
+
+def worker_count(beam_args: list[str]) -> int:
+    """Local worker processes: --direct_num_workers, or the cores that this process may use."""
+    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+
+    asked = PipelineOptions(beam_args).view_as(DirectOptions).direct_num_workers
+    if any(arg.startswith("--direct_num_workers") for arg in beam_args) and asked > 0:
+        return asked
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def import_for_workers(plan: Plan) -> None:
+    """Import what the workers will need, before they are forked."""
+    import pyarrow as pa
+
+    import pipelines.flow  # noqa: F401
+
+    pa.set_cpu_count(1)
+    if any(m.recipe.kind == "image" for m in plan.modalities):
+        import cv2
+
+        cv2.setNumThreads(1)
+    if plan.fitted is not None:
+        import transforms.learning.predicting  # noqa: F401
+
+
+def run_graph(plan: Plan, upto: str, beam_args: list[str], started: Callable[[], None]) -> None:
+    """Run the flow up to a step and wait for its end.
+
+    Args:
+        plan: of the run.
+        upto: ingest, extract or fuse.
+        beam_args: command-line options for Beam, as they were given.
+        started: called once the worker processes are there; threads may be started from then on.
+
+    Raises:
+        DataError: if the data do not allow to go on.
+        RunFailed: on any other failure, with its cause in one line.
+    """
+    pool = None
+    try:
+        if runner_named(beam_args):
+            started()
+            _run(plan, upto, beam_args, None)
+        else:
+            import_for_workers(plan)
+            count = worker_count(beam_args)
+            log = log_path(plan.output)
+            pool = WorkerPool(count, lambda: _prepare_worker(log), log)
+            started()
+            args = [a for a in beam_args if not a.startswith("--direct_num_workers")]
+            with serving(pool) as runner:
+                _run(plan, upto, [*args, f"--direct_num_workers={count}"], runner)
+    except (DataError, WorkerDied, RunFailed, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        logging.getLogger("sensorium").exception("the run failed")
+        raise cause_of(error) from error
+    finally:
+        if pool is not None:
+            pool.close()
+
+
+def _run(plan: Plan, upto: str, args: list[str], runner: object | None) -> None:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from pipelines.flow import build
+
+    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(args))
+    build(pipeline, plan, upto)
+    result = pipeline.run()
+    state = result.wait_until_finish()
+    if state is not None and str(state) != "DONE":
+        raise RunFailed(f"the runner ended with state {state}")
+
+
+def _prepare_worker(log: str) -> None:
+    """Set up a forked worker: it logs to the file, and nothing to the terminal."""
+    root = logging.getLogger()
+    handler = logging.FileHandler(log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    root.handlers[:] = [handler]
+    sys.stdout = sys.stderr
+
+
+_DATA_ERROR = re.compile(r"DataError: (.+?)(?: \[while running .*\])?$", re.MULTILINE)
+_LAST_ERROR = re.compile(r"^([\w.]*(?:Error|Exception|Died|Exit\w*)\b.*)$", re.MULTILINE)
+_WHERE = re.compile(r"\[while running '([^']*)'\]")
+
+
+def cause_of(error: BaseException) -> Exception:
+    """The exception that ended the run, without the runner's wrapping.
+
+    Runners hand on a worker's exception as text: its last error line is the cause.
+    """
+    text = str(error)
+    found = _DATA_ERROR.search(text)
+    if found:
+        return DataError(found.group(1))
+    lines = _LAST_ERROR.findall(text)
+    first = text.strip().partition("\n")[0]
+    cause = lines[-1] if lines else f"{type(error).__name__}: {first}".removesuffix(": ")
+    where = _WHERE.search(cause)
+    cause = _WHERE.sub("", cause).strip()
+    return RunFailed(f"{cause} (in step {where.group(1)!r})" if where else cause)

@@ -1,0 +1,130 @@
+"""What is printed: the plan before a run, and the summary after it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.planning import Checked
+from schemas import storage
+from schemas.layout import Layout
+from schemas.plan import Plan
+from schemas.recipe import TARGET
+
+
+def print_plan(checked: Checked, console: Console) -> None:
+    """The plan of a recipe that was found right."""
+    plan, recipe = checked.plan, checked.plan.recipe
+    table = Table(box=None, pad_edge=False)
+    for heading in ("modality", "kind", "files", "rows", "extract", "duplicates"):
+        table.add_column(heading, justify="right" if heading in ("files", "rows") else "left")
+    for modality in plan.modalities:
+        table.add_row(
+            modality.name,
+            modality.recipe.kind,
+            f"{len(modality.source.files):,}",
+            f"{checked.rows[modality.name]:,}",
+            ", ".join(name for name, _ in modality.recipe.extract.named()),
+            modality.recipe.duplicates,
+        )
+    console.print(f"Recipe {recipe.name} is right.\n")
+    console.print(table)
+    how = recipe.join.how if isinstance(recipe.join.how, str) else f"left: {recipe.join.how.left}"
+    lines = [
+        f"join     {how}, missing: {recipe.join.missing}",
+        f"fuse     {recipe.fuse.method}, scale: {recipe.fuse.scale}",
+    ]
+    if recipe.target is not None:
+        rows = checked.rows[TARGET]
+        lines.append(f"target   {recipe.target.column} ({recipe.target.task}), {rows:,} rows")
+        group = f", groups of {recipe.split.group} kept whole" if recipe.split.group else ""
+        folds = "one a group" if recipe.split.folds == "group" else recipe.split.folds
+        lines.append(f"split    test {recipe.split.test_share:.0%}, folds: {folds}{group}")
+    lines += [f"buckets  {plan.buckets}", f"output   {plan.output}"]
+    console.print("\n" + "\n".join(lines))
+    for note in checked.notes:
+        console.print(f"note: {note}")
+
+
+def print_summary(plan: Plan, upto: str, console: Console) -> None:
+    """Counts, scores and where the results are."""
+    layout = Layout(plan.output, plan.buckets)
+    audit = json.loads(storage.read_bytes(layout.audit))
+    console.print()
+    console.print(_counts(audit))
+    data_set = audit["data_set"]
+    if data_set:
+        dropped = f", {data_set['dropped']:,} dropped by the join" if data_set["dropped"] else ""
+        unused = data_set["labels_without_records"]
+        text = f"\n{data_set['keys']:,} keys = {data_set['fused']:,} fused{dropped}"
+        if plan.target is not None:
+            text += f"; {data_set['labelled']:,} with a label"
+            text += f", {unused:,} labels without records" if unused else ""
+        console.print(text + ". The audit balances.")
+    else:
+        console.print("\nThe audit balances.")
+    if upto == "train":
+        console.print()
+        console.print(_scores(json.loads(storage.read_bytes(layout.metrics))))
+    console.print()
+    for words, path in _places(plan, layout, audit, upto):
+        console.print(f"{words:<13}{path}")
+
+
+def _counts(audit: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    names = ["rows", "records", "duplicates", "dead_letters", "features", "pooled", "present"]
+    shown = [n for n in names if any(n in counts for counts in audit["modalities"].values())]
+    table.add_column("")
+    for name in shown:
+        table.add_column(name.replace("_", " "), justify="right")
+    for modality, counts in audit["modalities"].items():
+        table.add_row(modality, *(f"{counts[n]:,}" if n in counts else "" for n in shown))
+    return table
+
+
+def _scores(metrics: dict[str, Any]) -> Table:
+    """Fused beside each modality alone, in cross-validation and on the test split."""
+    classes = metrics["task"] == "classification"
+    names = ["accuracy", "balanced_accuracy", "log_loss"] if classes else ["r2", "mae", "rmse"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("model")
+    for name in names:
+        table.add_column(f"{name.replace('_', ' ')}", justify="right")
+    table.add_column(f"test {names[0]}", justify="right")
+    rows = {"fused": metrics["fused"] | {"chosen": metrics["chosen"]}} | metrics["modalities"]
+    for label, found in rows.items():
+        cross, test = found["cross_validation"], found["test"]
+        options = ", ".join(f"{k}={v}" for k, v in found["chosen"]["options"].items())
+        table.add_row(
+            label,
+            f"{found['chosen']['model']} {options}",
+            *(_number(cross[name]) for name in names),
+            _number(test[names[0]]) if test else "-",
+        )
+    table.caption = f"cross-validation over {metrics['folds']} folds; test: rows set aside"
+    table.caption_justify = "left"
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _places(plan: Plan, layout: Layout, audit: dict[str, Any], upto: str) -> list[tuple[str, str]]:
+    places = [("records", layout.at("records"))]
+    if upto != "ingest":
+        places.append(("features", layout.at("features")))
+    if upto in ("fuse", "train"):
+        places.append(("data set", layout.at("fused")))
+    if plan.fitted is not None:
+        places.append(("predictions", layout.at("predictions")))
+    if upto == "train":
+        places += [("model", layout.model), ("metrics", layout.metrics)]
+    if any(counts["dead_letters"] for counts in audit["modalities"].values()):
+        places.append(("dead letters", layout.at("dead_letters")))
+    return [*places, ("audit", layout.audit)]

@@ -1,0 +1,183 @@
+"""Local worker processes for Beam's FnApiRunner, forked before anything starts a thread.
+
+Beam's own `multi_processing` mode starts each worker as a new interpreter that imports
+everything again, one after another. Here the processes are forked from the launcher while it
+has no thread yet, so they share what it has imported, and are handed over to the runner when it
+asks for them. A worker that dies ends the run: FnApiRunner itself would wait for it for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+URN = "sensorium:env:forked_worker:v1"
+THREAD_LIMITS = {
+    # One thread a worker: the processes are the parallelism, and sums keep their order.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended by itself, for instance killed for want of memory."""
+
+
+class WorkerPool:
+    """Forked processes that wait to be told which runner to serve.
+
+    Create it before any thread is started in this process (gRPC, BLAS, progress bars).
+
+    Args:
+        size: number of worker processes.
+        prepare: called in each child right after the fork, such as imports and thread limits.
+        log: path of a file to which the workers' standard error goes, or None to keep it.
+    """
+
+    def __init__(self, size: int, prepare: Callable[[], None], log: str | None = None) -> None:
+        if threading.active_count() > 1:
+            raise RuntimeError("worker processes must be forked before threads are started")
+        self._free: list[tuple[int, socket.socket]] = []
+        self._running: dict[int, str] = {}
+        self._closing = False
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for _ in range(size):
+            ours, theirs = socket.socketpair()
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                for _, other in self._free:
+                    other.close()
+                _serve(theirs, prepare, log)
+            theirs.close()
+            self._free.append((pid, ours))
+        self._watch: threading.Thread | None = None
+        self.died: str | None = None
+
+    def start_worker(self, control_address: str, worker_id: str) -> None:
+        """Hand one waiting process over to the runner that listens at `control_address`."""
+        if not self._free:
+            raise RuntimeError("the runner asked for more workers than were forked")
+        pid, channel = self._free.pop(0)
+        channel.sendall(f"{control_address} {worker_id}\n".encode())
+        channel.close()
+        self._running[pid] = worker_id
+        if self._watch is None:
+            self._watch = threading.Thread(target=self._wait, name="workers", daemon=True)
+            self._watch.start()
+
+    def close(self) -> None:
+        """End all processes; those still at work are killed."""
+        self._closing = True
+        for pid, channel in self._free:
+            channel.close()  # the child reads the end of its input and leaves
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self._free.clear()
+        for pid in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self._watch is not None:
+            self._watch.join()
+
+    def _wait(self) -> None:
+        while self._running:
+            for pid in list(self._running):
+                with contextlib.suppress(ChildProcessError):
+                    ended, status = os.waitpid(pid, os.WNOHANG)
+                    if not ended:
+                        continue
+                    code = os.waitstatus_to_exitcode(status)
+                    if not self._closing and code != 0:
+                        how = f"signal {-code}" if code < 0 else f"exit status {code}"
+                        self.died = f"a worker process ended with {how}"
+                        if code == -signal.SIGKILL:
+                            self.died += "; it may have run out of memory"
+                        # The main thread waits inside the runner: only a signal wakes it.
+                        os.kill(os.getpid(), signal.SIGUSR1)
+                self._running.pop(pid, None)
+            threading.Event().wait(0.02)
+
+
+def _serve(channel: socket.socket, prepare: Callable[[], None], log: str | None) -> None:
+    """Life of a worker process; does not return."""
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides
+        if log is not None:
+            with open(log, "ab", buffering=0) as file:
+                os.dup2(file.fileno(), 2)
+        prepare()
+        order = channel.makefile().readline()
+        if order:
+            from apache_beam.runners.worker.sdk_worker import SdkHarness
+
+            control_address, worker_id = order.split()
+            SdkHarness(
+                control_address,
+                worker_id=worker_id,
+                state_cache_size=64 << 20,
+                data_buffer_time_limit_ms=-1,
+            ).run()
+        status = 0
+    finally:
+        # No clean-up of what was inherited from the launcher: that is the launcher's.
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(status)
+
+
+@contextlib.contextmanager
+def serving(pool: WorkerPool) -> Iterator[Any]:
+    """Give a runner whose workers come from the pool.
+
+    Yields:
+        A `FnApiRunner` to be passed to `beam.Pipeline`.
+
+    Raises:
+        WorkerDied: from whatever the main thread is doing, when a worker has died.
+    """
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner, worker_handlers
+    from apache_beam.transforms.environments import Environment
+
+    class ForkedWorkerEnvironment(Environment):
+        def to_runner_api_parameter(self, context: Any) -> tuple[str, bytes]:
+            return URN, b""
+
+        @classmethod
+        def default(cls) -> ForkedWorkerEnvironment:
+            return cls()
+
+    class ForkedWorkerHandler(worker_handlers.GrpcWorkerHandler):
+        def __init__(
+            self, payload: bytes, state: Any, provision_info: Any, grpc_server: Any
+        ) -> None:
+            super().__init__(state, provision_info, grpc_server)
+
+        def host_from_worker(self) -> str:
+            return "localhost"
+
+        def start_worker(self) -> None:
+            pool.start_worker(self.control_address, self.worker_id)
+
+        def stop_worker(self) -> None:
+            pass  # a harness leaves when its control stream ends
+
+    def fail(*_: Any) -> None:
+        raise WorkerDied(pool.died or "a worker process died")
+
+    worker_handlers.WorkerHandler.register_environment(URN, bytes)(ForkedWorkerHandler)
+    before = signal.signal(signal.SIGUSR1, fail)
+    try:
+        yield FnApiRunner(default_environment=ForkedWorkerEnvironment())
+    finally:
+        signal.signal(signal.SIGUSR1, before)

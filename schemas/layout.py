@@ -1,0 +1,104 @@
+"""Where everything lies in an output folder: a public contract.
+
+recipe.yaml                          the recipe with every default written out
+records/<modality>/bucket-*.parquet  keys, where they came from, payloads or URIs or values
+features/<modality>/bucket-*.parquet key and feature vector, one row a key
+fused/bucket-*.parquet               what people read: one row a key, all modalities
+dead_letters/<step>/<modality>/      records that could not be used, and why
+fitted/                              what was fitted: arrays (npz) and JSON, no pickle
+statistics/                          mergeable sums of buckets, from which it was fitted
+model/                               the trained model (skops)
+predictions/                         out-of-fold and test predictions, or those of `predict`
+report/                              audit.json, metrics.json, index.html
+receipts/<step>/<modality>/          one a step and bucket: what is done, and from what
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas import storage
+
+STEPS = ("ingest", "extract", "fuse", "train")
+FUSED = "fused"  # stands for the modality in the receipts of steps that concern all of them
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below an output folder or URL."""
+
+    root: str
+    buckets: int
+
+    def _bucket(self, folder: str, bucket: int, ending: str) -> str:
+        return self.at(folder, f"bucket-{bucket:05d}-of-{self.buckets:05d}{ending}")
+
+    def at(self, *parts: str) -> str:
+        """A path below the output."""
+        return storage.join(self.root, *parts)
+
+    def relative(self, path: str) -> str:
+        """A path below the output, without the output's own."""
+        return path.removeprefix(self.root).lstrip("/")
+
+    def records(self, modality: str, bucket: int) -> str:
+        """Records of one modality and bucket."""
+        return self._bucket(f"records/{modality}", bucket, ".parquet")
+
+    def features(self, modality: str, bucket: int) -> str:
+        """Features of one modality and bucket."""
+        return self._bucket(f"features/{modality}", bucket, ".parquet")
+
+    def fused(self, bucket: int) -> str:
+        """The fused data set's rows of one bucket."""
+        return self._bucket("fused", bucket, ".parquet")
+
+    def predictions(self, bucket: int) -> str:
+        """Predictions for new records of one bucket."""
+        return self._bucket("predictions", bucket, ".parquet")
+
+    def dead_letters(self, step: str, modality: str, bucket: int) -> str:
+        """Records of one bucket that a step could not use."""
+        return self._bucket(f"dead_letters/{step}/{modality}", bucket, ".parquet")
+
+    def receipt(self, step: str, modality: str, bucket: int) -> str:
+        """The receipt that a step is done for one modality and bucket."""
+        return self._bucket(f"receipts/{step}/{modality}", bucket, ".json")
+
+    def statistics(self, name: str, bucket: int) -> str:
+        """Mergeable sums of one bucket, or of the group of buckets that starts with it."""
+        return self._bucket(f"statistics/{name}", bucket, ".npz")
+
+    def fitted(self, name: str) -> str:
+        """What was fitted, by name, with its ending."""
+        return self.at("fitted", name)
+
+    @property
+    def recipe(self) -> str:
+        """The recipe with every default written out."""
+        return self.at("recipe.yaml")
+
+    @property
+    def model(self) -> str:
+        """The trained model."""
+        return self.at("model", "model.skops")
+
+    @property
+    def audit(self) -> str:
+        """Counts of every step, and whether they add up."""
+        return self.at("report", "audit.json")
+
+    @property
+    def metrics(self) -> str:
+        """Scores of the trained model."""
+        return self.at("report", "metrics.json")
+
+    @property
+    def report(self) -> str:
+        """The report for people."""
+        return self.at("report", "index.html")
+
+    @property
+    def state(self) -> str:
+        """What each step was last run with: how a new run knows what is stale."""
+        return self.at("receipts", "state.json")

@@ -1,0 +1,155 @@
+"""Arrow schemas of the files in an output, and how they are written.
+
+Writer options are pinned, so that a file's bytes depend on its rows alone. Floating-point
+vectors are written plain: a dictionary or statistics of them cost time and gain nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas import storage
+from schemas.plan import ColumnType, SourcePlan
+
+ARROW: dict[ColumnType, pa.DataType] = {
+    "text": pa.string(),
+    "number": pa.float64(),
+    "category": pa.string(),
+    "list": pa.list_(pa.float64()),
+}
+
+DEAD_LETTERS = pa.schema(
+    [
+        pa.field("key", pa.string(), metadata={"description": "null where there is none"}),
+        pa.field("source", pa.string()),
+        pa.field("row", pa.int64()),
+        pa.field("uri", pa.string(), metadata={"description": "as the manifest has it, if any"}),
+        pa.field("step", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("message", pa.string()),
+    ]
+)
+
+
+def records_schema(source: SourcePlan, embedded: bool) -> pa.Schema:
+    """Records: key, source file and row, then the URI, the payload or the values."""
+    fields = [("key", pa.string()), ("source", pa.string()), ("row", pa.int64())]
+    if has_payload(source):
+        fields.append(("uri", pa.string()))
+        if embedded:
+            fields.append(("payload", pa.binary()))
+    fields += [(name, ARROW[kind]) for name, kind in source.columns.items()]
+    return pa.schema(fields)
+
+
+def has_payload(source: SourcePlan) -> bool:
+    """Whether rows point at files, rather than hold their values."""
+    return source.uri is not None or source.format == "files"
+
+
+def vector_type(dimension: int) -> pa.DataType:
+    """float32 vectors of one length."""
+    return pa.list_(pa.float32(), dimension)
+
+
+def features_schema(names: list[str], slices: dict[str, tuple[int, int]]) -> pa.Schema:
+    """Features: key and vector; names of dimensions and each extractor's slice in the metadata."""
+    return pa.schema([("key", pa.string()), ("features", vector_type(len(names)))]).with_metadata(
+        {"names": json.dumps(names), "slices": json.dumps(slices)}
+    )
+
+
+def fused_schema(
+    modalities: dict[str, int],
+    regression: bool,
+    names: list[str],
+    slices: dict[str, tuple[int, int]],
+    kept: bool,
+) -> pa.Schema:
+    """The fused data set, one row a key.
+
+    Args:
+        modalities: name -> number of feature dimensions.
+        regression: whether the label is a number (else text).
+        names: of the fused vector's dimensions.
+        slices: of the fused vector, by modality.
+        kept: whether each modality's own features are columns too.
+    """
+    fields = [
+        ("key", pa.string()),
+        ("label", pa.float64() if regression else pa.string()),
+        ("group", pa.string()),
+        ("split", pa.string()),
+        ("fold", pa.int32()),
+        ("present", pa.struct([(name, pa.bool_()) for name in modalities])),
+        ("fused", vector_type(len(names))),
+    ]
+    if kept:
+        fields += [(name, vector_type(d)) for name, d in modalities.items()]
+    return pa.schema(fields).with_metadata(
+        {"names": json.dumps(names), "slices": json.dumps(slices)}
+    )
+
+
+def vectors(values: np.ndarray) -> pa.Array:
+    """A fixed-size list array over float32[n, d], without a copy where it is contiguous."""
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """float32[n, d] of a fixed-size list column without nulls, without a copy where it can be."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    width = array.type.list_size
+    return array.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
+
+
+def write_table(path: str, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
+    """Write one Parquet file atomically, a row group a table.
+
+    Returns:
+        Its size in bytes.
+    """
+    text = [f.name for f in schema if pa.types.is_string(f.type) and f.name in _REPEATING]
+    with storage.writing(path) as file:
+        with pq.ParquetWriter(
+            file,
+            schema,
+            compression="none",
+            use_dictionary=text or False,
+            write_statistics=["key"],
+            store_schema=True,
+            data_page_size=1 << 20,
+            version="2.6",
+            data_page_version="1.0",
+        ) as writer:
+            for table in tables:
+                writer.write_table(table, row_group_size=max(len(table), 1))
+        return file.tell()
+
+
+_REPEATING = {"source", "split", "group", "label", "step", "kind"}
+
+
+def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file, single-threaded, as it was written."""
+    with open_parquet(path) as file:
+        return file.read(columns=columns, use_threads=False)
+
+
+def open_parquet(path: str) -> pq.ParquetFile:
+    """Open a Parquet file on any storage; to be used in a `with`."""
+    if storage.is_local(path):
+        return pq.ParquetFile(storage.local(path), memory_map=False)
+    return pq.ParquetFile(pa.BufferReader(storage.read_bytes(path)))
+
+
+def metadata(schema: pa.Schema, name: str) -> Any:
+    """One JSON value of a file's schema metadata."""
+    return json.loads((schema.metadata or {})[name.encode()])

@@ -1,0 +1,56 @@
+"""Helpers of the flow's tests: real recipes on real files, run as a person would run them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def sensorium(*args: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "pipelines.cli", *map(str, args)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=environment, **options
+    )
+
+
+def must(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line, which must succeed."""
+    done = sensorium(*args)
+    assert done.returncode == 0, f"{args}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def hashes(output: Path, *folders: str) -> dict[str, str]:
+    """SHA-256 of every file in some folders of an output."""
+    return {
+        str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in folders or ("records", "features", "fused", "fitted")
+        for path in sorted((output / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def times(output: Path, *folders: str) -> dict[str, int]:
+    """Time of modification of every file in some folders of an output."""
+    return {
+        str(path.relative_to(output)): path.stat().st_mtime_ns
+        for folder in folders
+        for path in sorted((output / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def table(output: Path, folder: str) -> pa.Table:
+    """All files of a folder as one table."""
+    files = sorted((output / folder).rglob("bucket-*.parquet"))
+    return pa.concat_tables([pq.read_table(file) for file in files])

@@ -1,0 +1,429 @@
+"""Extract one bucket of one modality: read records, decode, fit or transform, pool, write.
+
+Every payload is decoded once, however many extractors read it, and only one batch of payloads is
+in memory besides those being read ahead.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.arrays import below, load_arrays, prefixed, save_arrays
+from schemas.layout import Layout
+from schemas.plan import ModalityPlan, Plan
+from schemas.receipts import Receipt, fingerprint, once
+from schemas.recipe import PayloadModality
+from schemas.tables import (
+    features_schema,
+    has_payload,
+    open_parquet,
+    vectors,
+    write_table,
+)
+from transforms.extractors import build, feature_names, identity
+from transforms.extractors.base import BadRecord, Batch, Context, Extractor, State
+from transforms.records import payloads
+from transforms.records.letters import dead_letters, write_dead_letters
+
+# Rows decoded at once. They bound memory, and are part of nothing's result.
+BATCH = {"image": 64, "audio": 64, "text": 256, "table": 4096, "vector": 4096}
+
+MERGE = 16  # states of batches merged at once: bounds memory, and fixes the order of sums
+
+Training = Callable[[pa.Array], np.ndarray]
+"""Keys of a bucket, sorted and with repetitions -> bool[n], whether they are training rows."""
+
+
+def context_of(modality: ModalityPlan) -> Context:
+    """What extractors may know of a modality."""
+    if modality.recipe.kind == "audio":
+        return Context(rate=modality.recipe.rate)
+    if modality.recipe.kind == "table":
+        return Context(columns=dict(modality.source.columns))
+    if modality.recipe.kind == "vector":
+        from transforms.extractors.vector import dimension_names
+
+        names = dimension_names(modality.source.columns, modality.widths)
+        return Context(columns=dict.fromkeys(names, "number"))
+    return Context()
+
+
+def extractors_of(modality: ModalityPlan) -> list[tuple[str, Extractor]]:
+    """The modality's extractors with the names that the recipe gives them."""
+    names = [name for name, _ in modality.recipe.extract.named()]
+    return list(zip(names, build(modality.recipe, context_of(modality)), strict=True))
+
+
+def fits(modality: ModalityPlan) -> bool:
+    """Whether any extractor of the modality learns from the training rows."""
+    return any(extractor.fits for _, extractor in extractors_of(modality))
+
+
+def extract_identity(modality: ModalityPlan) -> dict:
+    """What the features depend on besides the records, JSON-ready, for fingerprints."""
+    found = extractors_of(modality)
+    return {
+        "recipe": modality.recipe.model_dump(mode="json", exclude={"source", "payload"}),
+        "columns": modality.source.columns,
+        "widths": modality.widths,
+        "extractors": [identity(extractor) for _, extractor in found],
+    }
+
+
+# --- batches of decoded records --------------------------------------------------------------
+
+
+@dataclass
+class _Decoded:
+    """A batch with where its rows come from; rows that could not be decoded are left out."""
+
+    batch: Batch
+    rows: pa.Table  # key, source, row of the decoded
+    lost: list[tuple[pa.Table, list[BadRecord]]]
+
+
+def decoded_batches(plan: Plan, modality: ModalityPlan, bucket: int) -> Iterator[_Decoded]:
+    """Decoded records of a bucket, in order, a batch at a time."""
+    path = Layout(plan.output, plan.buckets).records(modality.name, bucket)
+    size = BATCH[modality.recipe.kind]
+    with open_parquet(path) as file:
+        tables = file.iter_batches(batch_size=size, use_threads=False)
+        if has_payload(modality.source):
+            yield from _decode_payloads(modality, (pa.Table.from_batches([t]) for t in tables))
+        else:
+            for record_batch in tables:
+                yield _decode_values(modality, pa.Table.from_batches([record_batch]))
+
+
+def _decode_values(modality: ModalityPlan, rows: pa.Table) -> _Decoded:
+    where = rows.select(["key", "source", "row"])
+    values = rows.select(list(modality.source.columns))
+    if modality.recipe.kind == "table":
+        return _Decoded(Batch(values), where, [])
+    if modality.recipe.kind == "vector":
+        from transforms.extractors.vector import decode_columns
+
+        matrix, wrong = decode_columns(values, modality.widths)
+        keep = np.ones(len(rows), bool)
+        keep[list(wrong)] = False
+        lost = [(where.filter(pa.array(~keep)), [wrong[i] for i in sorted(wrong)])] if wrong else []
+        return _Decoded(Batch(matrix[keep]), where.filter(pa.array(keep)), lost)
+    from transforms.extractors.text import check
+
+    columns = [pc.fill_null(values.column(name), "") for name in values.column_names]
+    texts = pc.binary_join_element_wise(*columns, "\n") if len(columns) > 1 else columns[0]
+    return _each(modality, where, texts.to_pylist(), check)
+
+
+def _decode_payloads(modality: ModalityPlan, tables: Iterator[pa.Table]) -> Iterator[_Decoded]:
+    recipe = modality.recipe
+    assert isinstance(recipe, PayloadModality)
+    # Imported by name, so that a recipe without images needs no image library.
+    module = importlib.import_module(f"transforms.extractors.{modality.recipe.kind}")
+    if recipe.payload == "embed":
+        for table in tables:
+            found = payloads.embedded(table.column("payload"))
+            yield _each(
+                modality, table.select(["key", "source", "row", "uri"]), found, module.decode
+            )
+        return
+    # Rows hold only paths here, so a whole bucket of them is small.
+    batches = list(tables)
+    position = {name: i for i, name in enumerate(modality.source.names)}
+    paths = [
+        payloads.locate(
+            modality.source,
+            np.array([position[name] for name in table.column("source").to_pylist()], int),
+            table.column("uri").to_pylist(),
+        )
+        for table in batches
+    ]
+    fetched = payloads.fetch_ahead(paths, recipe.max_bytes)
+    for table, found in zip(batches, fetched, strict=True):
+        yield _each(modality, table.select(["key", "source", "row", "uri"]), found, module.decode)
+
+
+def _each(modality: ModalityPlan, where: pa.Table, found: list, decode: Callable) -> _Decoded:
+    """Decode one by one: libraries for files take one at a time."""
+    items, wrong, keep = [], [], np.ones(len(where), bool)
+    for i, one in enumerate(found):
+        try:
+            if isinstance(one, BadRecord):
+                raise one
+            items.append(decode(one, modality.recipe))
+        except BadRecord as bad:
+            wrong.append(bad)
+            keep[i] = False
+    if not wrong:
+        return _Decoded(Batch(items), where, [])
+    lost = [(where.filter(pa.array(~keep)), wrong)]
+    return _Decoded(Batch(items), where.filter(pa.array(keep)), lost)
+
+
+# --- fit ---------------------------------------------------------------------------------------
+
+
+def fit_bucket(plan: Plan, records: Receipt, training: Training, splits: str) -> Receipt:
+    """Sums of one bucket's training rows for every extractor that fits.
+
+    Args:
+        plan: of the run.
+        records: the receipt of the bucket's records.
+        training: which keys are training rows.
+        splits: fingerprint of the split into training and test.
+    """
+    modality = plan.modality(records.modality)
+    layout = Layout(plan.output, plan.buckets)
+    own = fingerprint(plan.fingerprints[f"extract/{modality.name}"], records.fingerprint, splits)
+    learners = [(name, e) for name, e in extractors_of(modality) if e.fits]
+
+    def work() -> tuple[dict[str, int], dict[str, int]]:
+        states: dict[str, list[State]] = {name: [] for name, _ in learners}
+        rows = 0
+        for decoded in decoded_batches(plan, modality, records.bucket):
+            mask = training(decoded.rows.column("key").combine_chunks())
+            if not mask.any():
+                continue
+            batch = _masked(decoded.batch, mask)
+            rows += len(batch)
+            for name, extractor in learners:
+                states[name].append(extractor.partial(batch))
+                if len(states[name]) == MERGE:
+                    states[name] = [extractor.merge(states[name])]
+        arrays: dict[str, np.ndarray] = {}
+        for name, extractor in learners:
+            if states[name]:
+                arrays |= prefixed(name, extractor.merge(states[name]))
+        path = layout.statistics(modality.name, records.bucket)
+        return {"training_rows": rows}, {path: save_arrays(path, arrays)}
+
+    return once(layout, "fit", modality.name, records.bucket, own, work)
+
+
+def finish_fit(plan: Plan, name: str, parts: list[Receipt]) -> Receipt:
+    """Merge the buckets' sums in bucket order, finish the fit and save it.
+
+    Returns:
+        A receipt whose fingerprint stands for what was fitted.
+    """
+    modality = plan.modality(name)
+    layout = Layout(plan.output, plan.buckets)
+    parts = sorted(parts, key=lambda part: part.bucket)
+    own = fingerprint([part.fingerprint for part in parts])
+    learners = [(label, e) for label, e in extractors_of(modality) if e.fits]
+
+    def work() -> tuple[dict[str, int], dict[str, int]]:
+        merged: dict[str, State] = {}
+        for part in parts:
+            arrays = load_arrays(layout.statistics(name, part.bucket))
+            for label, extractor in learners:
+                state = below(label, arrays)
+                if state:
+                    before = [merged[label]] if label in merged else []
+                    merged[label] = extractor.merge([*before, state])
+        fitted: dict[str, np.ndarray] = {}
+        for label, extractor in learners:
+            # An empty merge: no training row at all has this modality.
+            state = merged[label] if label in merged else extractor.merge([])
+            fitted |= prefixed(label, extractor.finish(state))
+        path = layout.fitted(f"{name}.npz")
+        return {}, {path: save_arrays(path, fitted)}
+
+    return once(layout, "fitted", name, 0, own, work)
+
+
+def _masked(batch: Batch, mask: np.ndarray) -> Batch:
+    if mask.all():
+        return batch
+    if isinstance(batch.items, list):
+        return Batch([item for item, wanted in zip(batch.items, mask, strict=True) if wanted])
+    if isinstance(batch.items, pa.Table):
+        return Batch(batch.items.filter(pa.array(mask)))
+    return Batch(batch.items[mask])
+
+
+# --- transform ---------------------------------------------------------------------------------
+
+
+def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
+    """Write the features of one bucket, one row a key, and its dead letters.
+
+    Args:
+        plan: of the run.
+        records: the receipt of the bucket's records.
+        fitted: fingerprint of what the extractors learnt, or None if they learn nothing.
+
+    Returns:
+        The receipt, with counts records, features, pooled, dead_letters: pooled is how many
+        rows went into another row of the same key.
+    """
+    modality = plan.modality(records.modality)
+    layout = Layout(plan.output, plan.buckets)
+    own = fingerprint(
+        plan.fingerprints[f"extract/{modality.name}"], records.fingerprint, fitted or ""
+    )
+
+    def work() -> tuple[dict[str, int], dict[str, int]]:
+        extractors = extractors_of(modality)
+        arrays = load_arrays(_fitted_path(plan, modality.name)) if fitted else {}
+        for name, extractor in extractors:
+            if extractor.fits:
+                extractor.load(below(name, arrays))
+        names, slices = feature_names(extractors)
+        pooled = _Pooled(modality.recipe.duplicates, len(names))
+        letters: list[pa.Table] = []
+        seen = 0
+        for decoded in decoded_batches(plan, modality, records.bucket):
+            letters += [dead_letters(rows, "extract", wrong) for rows, wrong in decoded.lost]
+            seen += len(decoded.rows) + sum(len(rows) for rows, _ in decoded.lost)
+            if not len(decoded.batch):
+                continue
+            values, failures = transform_batch(extractors, slices, decoded.batch)
+            rows = decoded.rows
+            if failures:
+                keep = np.ones(len(values), bool)
+                keep[list(failures)] = False
+                wrong = [failures[i] for i in sorted(failures)]
+                letters.append(dead_letters(rows.filter(pa.array(~keep)), "extract", wrong))
+                rows, values = rows.filter(pa.array(keep)), values[keep]
+            pooled.add(rows.column("key"), values)
+        keys, matrix, merged = pooled.result()
+
+        path = layout.features(modality.name, records.bucket)
+        schema = features_schema(names, slices)
+        table = pa.table([keys, vectors(matrix)], schema=schema)
+        files = {path: write_table(path, [table], schema)}
+        dead_path = layout.dead_letters("extract", modality.name, records.bucket)
+        dead, dead_files = write_dead_letters(dead_path, letters)
+        counts = {
+            "records": seen,
+            "features": len(keys),
+            "pooled": merged,
+            "dead_letters": dead,
+        }
+        return counts, files | dead_files
+
+    return once(layout, "extract", modality.name, records.bucket, own, work)
+
+
+def _fitted_path(plan: Plan, name: str) -> str:
+    return Layout(plan.fitted or plan.output, plan.buckets).fitted(f"{name}.npz")
+
+
+def transform_batch(
+    extractors: list[tuple[str, Extractor]], slices: dict[str, tuple[int, int]], batch: Batch
+) -> tuple[np.ndarray, dict[int, BadRecord]]:
+    """All extractors' numbers of one batch, side by side.
+
+    Returns:
+        float32[n, d], and what is wrong with the rows that have no usable numbers.
+    """
+    width = max((stop for _, stop in slices.values()), default=0)
+    values = np.empty((len(batch), width), np.float32)
+    for name, extractor in extractors:
+        start, stop = slices[name]
+        try:
+            values[:, start:stop] = extractor.transform(batch)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  a user's code may raise anything
+            values[:, start:stop] = _row_by_row(name, extractor, batch, stop - start, error)
+    bad = ~np.isfinite(values).all(axis=1)
+    for row in np.flatnonzero(bad).tolist():
+        batch.fail(row, "not_finite", "the features are not finite numbers")
+    return values, batch.failures
+
+
+def _row_by_row(
+    name: str, extractor: Extractor, batch: Batch, width: int, error: Exception
+) -> np.ndarray:
+    """Find the rows that make an extractor raise; the others keep their numbers."""
+    values = np.zeros((len(batch), width), np.float32)
+    for row in range(len(batch)):
+        mask = np.zeros(len(batch), bool)
+        mask[row] = True
+        alone = Batch(_masked(batch, mask).items)
+        try:
+            values[row : row + 1] = extractor.transform(alone)
+        except MemoryError:
+            raise
+        except Exception as own:  # noqa: BLE001  see above
+            message = f"{name} raised {type(own).__name__}: {own}"
+            batch.fail(row, "extractor_error", message)
+        for bad in alone.failures.values():
+            batch.fail(row, bad.kind, bad.message)
+    if not batch.failures:
+        # No row raises alone: the extractor's results depend on the batch, which is its fault.
+        raise error
+    return values
+
+
+class _Pooled:
+    """Rows of features, one a key: several rows of a key are pooled as they come.
+
+    Only the last key is open, since rows come sorted by key; so memory is bounded by the number
+    of keys, not of rows. Means are summed in float64, in the order of rows.
+    """
+
+    def __init__(self, policy: str, width: int) -> None:
+        self.policy, self.width = policy, width
+        self.keys: list[pa.Array] = []
+        self.parts: list[np.ndarray] = []
+        self.merged = 0
+        self.open_key: str | None = None
+        self.open_value = np.zeros(width)
+        self.open_rows = 0
+
+    def add(self, keys: pa.ChunkedArray, values: np.ndarray) -> None:
+        keys = keys.combine_chunks()
+        if self.policy not in ("mean", "max"):
+            self.keys.append(keys)
+            self.parts.append(values)
+            return
+        if not len(keys):
+            return
+        new = np.ones(len(keys), bool)
+        new[1:] = pc.not_equal(keys.slice(1), keys.slice(0, len(keys) - 1)).to_numpy(
+            zero_copy_only=False
+        )
+        starts = np.flatnonzero(new)
+        rows = np.diff(np.append(starts, len(keys)))
+        wide = values.astype(np.float64)
+        sums = (np.add if self.policy == "mean" else np.maximum).reduceat(wide, starts, axis=0)
+        self.merged += len(keys) - len(starts)
+        if keys[0].as_py() == self.open_key:
+            merge = np.add if self.policy == "mean" else np.maximum
+            sums[0] = merge(self.open_value, sums[0])
+            rows[0] += self.open_rows
+            self.merged += 1
+        else:
+            self._close()
+        self.keys.append(keys.take(pa.array(starts[:-1])))
+        self.parts.append(self._finish(sums[:-1], rows[:-1]))
+        self.open_key = keys[int(starts[-1])].as_py()
+        self.open_value, self.open_rows = sums[-1], int(rows[-1])
+
+    def _finish(self, sums: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        if self.policy == "mean":
+            sums = sums / rows[:, None]
+        return sums.astype(np.float32)
+
+    def _close(self) -> None:
+        if self.open_key is not None:
+            self.keys.append(pa.array([self.open_key], pa.string()))
+            self.parts.append(self._finish(self.open_value[None], np.array([self.open_rows])))
+
+    def result(self) -> tuple[pa.Array, np.ndarray, int]:
+        """Keys, float32[n, width] and the number of rows that went into another row."""
+        self._close()
+        keys = pa.chunked_array(self.keys, pa.string()).combine_chunks()
+        if len(self.parts) == 1:
+            return keys, self.parts[0], self.merged
+        matrix = np.concatenate([np.empty((0, self.width), np.float32), *self.parts])
+        return keys, matrix, self.merged

@@ -1,0 +1,398 @@
+"""Images: decoding, and features of the decoded pixels."""
+
+from __future__ import annotations
+
+import functools
+import io
+import struct
+import warnings
+import zlib
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from schemas.options import ColorOptions, HogOptions, PixelsOptions
+from schemas.recipe import ImageModality
+from transforms.extractors.base import BadRecord, Batch, Extractor
+
+# What is wrong with a file goes into its dead letter, with its key, not to the console without
+# it. OpenCV 4 and 5 differ in where they keep the function; 0 is silence in both.
+(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_READERS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"RIFF": WebPImageFile,
+    b"II*\0": TiffImageFile,
+    b"MM\0*": TiffImageFile,
+    b"BM": BmpImageFile,
+    b"GIF8": GifImageFile,
+}
+# Chunks that change pixels. Colour profiles, texts and further frames are left out: libpng
+# prints its complaints about them.
+_PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+# Everything Pillow's readers let through on damaged files, found by fuzzing them.
+_PILLOW_ERRORS: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError)
+_PILLOW_ERRORS += (LookupError, EOFError, ArithmeticError, AttributeError, RuntimeError)
+_PILLOW_ERRORS += (struct.error, zlib.error)
+
+
+def decode(payload: bytes, modality: ImageModality) -> np.ndarray:
+    """Turn the bytes of an image file into pixels.
+
+    PNG, JPEG, WebP, TIFF, BMP and GIF; of several frames or pages, the first. Transparent pixels
+    are laid over the modality's background; of 16 bits a channel the upper 8 are kept; the
+    orientation noted by a camera is applied. The size in the header is compared with
+    `max_pixels` before anything is decoded.
+
+    Args:
+        payload: the file.
+        modality: gives `max_pixels` and `background`.
+
+    Returns:
+        uint8[height, width, 3], red, green, blue.
+
+    Raises:
+        BadRecord: `empty` (no bytes), `unreadable`, `truncated` or `too_large`.
+    """
+    if not payload:
+        raise BadRecord("empty", "the file has no bytes")
+    if payload.startswith(_PNG):
+        return _decode_png(payload, modality)
+    if payload.startswith(_JPEG):
+        return _decode_jpeg(payload, modality)
+    for start, reader in _READERS.items():
+        if payload.startswith(start):
+            return _decode_by_pillow(reader, payload, modality)
+    known = "PNG, JPEG, WebP, TIFF, BMP or GIF"
+    raise BadRecord("unreadable", f"not a {known} file: it starts with {payload[:12]!r}")
+
+
+def _truncated(what: str, detail: str) -> BadRecord:
+    return BadRecord("truncated", f"{what} file is cut short: {detail}")
+
+
+def _check_size(width: int, height: int, modality: ImageModality) -> None:
+    if width <= 0 or height <= 0:
+        raise BadRecord("unreadable", f"an image of {width} x {height} pixels")
+    if width * height > modality.max_pixels:
+        limit = modality.max_pixels
+        raise BadRecord("too_large", f"{width} x {height} pixels are more than max_pixels, {limit}")
+
+
+def _decode_png(payload: bytes, modality: ImageModality) -> np.ndarray:
+    if len(payload) < 33:
+        raise _truncated("PNG", "it ends within its header")
+    if payload[12:16] != b"IHDR":
+        raise BadRecord("unreadable", "PNG file does not begin with its header (IHDR)")
+    width, height, depth, color_type = struct.unpack_from(">IIBB", payload, 16)
+    _check_size(width, height, modality)
+    alpha, clear, oriented = color_type in (4, 6), 0, False
+    kept: list[bytes | memoryview] = [_PNG]
+    view, at, name = memoryview(payload), len(_PNG), b""
+    while name != b"IEND":
+        if at + 12 > len(payload):
+            raise _truncated("PNG", f"it ends after {len(payload)} bytes without an end (IEND)")
+        length, name = struct.unpack_from(">I4s", payload, at)
+        end = at + 12 + length
+        if end > len(payload):
+            raise _truncated("PNG", f"{end - len(payload)} bytes are missing in {name!r}")
+        if name in _PNG_KEPT and not (name == b"tRNS" and color_type >= 4):
+            if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+                raise BadRecord("unreadable", f"PNG file is damaged: checksum of {name!r}")
+            if name == b"tRNS":
+                alpha, clear = True, int.from_bytes(view[at + 8 : at + 10], "big")
+            kept.append(view[at:end])
+        oriented |= name == b"eXIf"
+        at = end
+    if oriented:  # which OpenCV does not apply together with alpha
+        return _decode_by_pillow(PngImageFile, payload, modality)
+    flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR_RGB
+    pixels = _decode_by_opencv(b"".join(kept), flags)
+    if pixels is None:
+        raise BadRecord("unreadable", "PNG file is damaged: its pixels cannot be decompressed")
+    if not alpha:
+        return pixels
+    if pixels.ndim == 2:  # one level of grey is clear, which OpenCV passes over
+        top = np.iinfo(pixels.dtype).max
+        opaque = pixels != clear * (top // (2**depth - 1))
+        pixels = cv2.merge([pixels, pixels, pixels, opaque * pixels.dtype.type(top)])
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    return _over_background(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), modality)
+
+
+def _decode_jpeg(payload: bytes, modality: ImageModality) -> np.ndarray:
+    width, height = _jpeg_size(payload)
+    _check_size(width, height, modality)
+    pixels = _decode_by_opencv(payload, cv2.IMREAD_COLOR_RGB)
+    if pixels is not None:
+        return pixels
+    if b"\xff\xd9" not in payload[payload.rfind(b"\xff\xda") :]:
+        raise _truncated("JPEG", f"it ends after {len(payload)} bytes without an end marker")
+    raise BadRecord("unreadable", "JPEG file is damaged, or of a kind that is hardly ever used")
+
+
+def _jpeg_size(payload: bytes) -> tuple[int, int]:
+    """Width and height, in the first start of frame (ITU-T T.81, B.2.2)."""
+    at = 2
+    while at + 9 <= len(payload):
+        if payload[at] != 0xFF:
+            raise BadRecord("unreadable", f"JPEG file is damaged: no marker at byte {at}")
+        marker = payload[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", payload, at + 5)
+            return width, height
+        if marker in (0xD9, 0xDA):
+            raise BadRecord("unreadable", "JPEG file is damaged: no size before the pixels")
+        at += 2 + int.from_bytes(payload[at + 2 : at + 4], "big")
+    raise _truncated("JPEG", f"it ends after {len(payload)} bytes, before its size")
+
+
+def _decode_by_opencv(payload: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(payload, np.uint8), flags)
+    except cv2.error as error:
+        raise BadRecord("unreadable", f"OpenCV cannot decode it: {error.err}") from error
+
+
+def _decode_by_pillow(
+    reader: type[ImageFile.ImageFile], payload: bytes, modality: ImageModality
+) -> np.ndarray:
+    if reader is TiffImageFile:
+        _check_directory(payload)
+    if reader is WebPImageFile and len(payload) < 8 + int.from_bytes(payload[4:8], "little"):
+        raise _truncated("WebP", f"{len(payload)} bytes, fewer than its header says")
+    # The readers are called by themselves: Image.open would add a limit of its own to max_pixels.
+    try:
+        image: Image.Image = reader(io.BytesIO(payload))
+        _check_size(*image.size, modality)
+        if isinstance(image, TiffImageFile):
+            _check_strips(image, len(payload))
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):
+            return cv2.cvtColor((np.asarray(image) >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+        if image.mode in ("I", "F"):
+            raise BadRecord(
+                "unreadable", "an image of 32 bits a channel; convert it to 8 or 16 bits"
+            )
+        if image.has_transparency_data:
+            return _over_background(np.asarray(image.convert("RGBA")), modality)
+        return np.asarray(image.convert("RGB"))
+    except Image.DecompressionBombError as error:  # a GIF frame far larger than its header says
+        raise BadRecord("too_large", f"{reader.format} file: {error}") from error
+    except _PILLOW_ERRORS as error:
+        message = f"{reader.format} file: {str(error) or type(error).__name__}"
+        cut = isinstance(error, EOFError) or "truncated" in message.lower()
+        cut |= reader is GifImageFile and not payload.endswith(b";")
+        raise BadRecord("truncated" if cut else "unreadable", message) from error
+
+
+def _check_directory(payload: bytes) -> None:
+    """Find a cut TIFF file before libtiff does, which prints what it finds.
+
+    References:
+        Adobe: TIFF, revision 6.0, section 2.
+    """
+    order, needed = "<" if payload[:1] == b"I" else ">", 8
+    if len(payload) >= needed:
+        (at,) = struct.unpack_from(order + "I", payload, 4)
+        needed = at + 2
+    if len(payload) >= needed > 8:
+        (entries,) = struct.unpack_from(order + "H", payload, at)
+        needed += 12 * entries + 4
+        if len(payload) >= needed:
+            for entry in range(at + 2, needed - 4, 12):
+                _, kind, count, place = struct.unpack_from(order + "HHII", payload, entry)
+                length = count * _TIFF_SIZES.get(kind, 1)
+                if length > 4:
+                    needed = max(needed, place + length)
+    if needed > len(payload):
+        raise _truncated("TIFF", f"its directory reaches {needed - len(payload)} bytes further")
+
+
+def _check_strips(image: TiffImageFile, size: int) -> None:
+    """The same for the pixels, in strips (tags 273, 279) or tiles (324, 325)."""
+    for offsets, counts in ((273, 279), (324, 325)):
+        ends = zip(image.tag_v2.get(offsets, ()), image.tag_v2.get(counts, ()), strict=False)
+        needed = max((start + count for start, count in ends), default=0)
+        if needed > size:
+            raise _truncated("TIFF", f"{needed - size} bytes are missing")
+
+
+def _over_background(rgba: np.ndarray, modality: ImageModality) -> np.ndarray:
+    """Lay uint8[h, w, 4] over the background, rounding to the nearest."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    background = np.array(modality.background, np.uint16)
+    return ((rgba[..., :3] * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize to size x size: averages where it shrinks, straight lines where it grows."""
+    height, width = image.shape[:2]
+    small = (min(width, size), min(height, size))
+    if small != (width, height):
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    if small != (size, size):
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    return image
+
+
+def _grey(image: np.ndarray, size: int) -> np.ndarray:
+    """Grey (ITU-R BT.601), resized: uint8[size, size]."""
+    return _resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size)
+
+
+@functools.lru_cache(maxsize=8)
+def _gradient_tables(orientations: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bin and length of each possible gradient of 8-bit pixels, at (dy + 255) * 511 + dx + 255.
+
+    Returns intp[511 * 511], and float64[511 * 511] for pixels scaled to 0 to 1.
+    """
+    step = np.arange(-255, 256)
+    dy, dx = (d.ravel() for d in np.meshgrid(step, step, indexing="ij"))
+    angle = np.rad2deg(np.arctan2(dy, dx)) % 180
+    bins = np.minimum(angle // (180 / orientations), orientations - 1).astype(np.intp)
+    return bins, np.hypot(dy, dx) / 255
+
+
+class Hog(Extractor):
+    """Histograms of oriented gradients of the grey image.
+
+    The numbers are those of scikit-image's `hog` with `block_norm="L2-Hys"` on the resized grey
+    image: unsigned gradients, hard bins, blocks of cells normalised with clipping at 0.2. Grey
+    levels are whole numbers, so gradients are looked up, not computed.
+
+    References:
+        Dalal, Triggs: Histograms of oriented gradients for human detection. CVPR 2005.
+    """
+
+    kind: ClassVar[str] = "image"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = HogOptions(**options)
+        self._cells = self.options.size // self.options.cell
+        self._blocks = self._cells - self.options.block + 1
+
+    def names(self) -> list[str]:
+        """Block row and column, cell within the block row by row, orientation bin."""
+        blocks, cells = range(self._blocks), range(self.options.block**2)
+        return [
+            f"hog_y{y}_x{x}_c{c}_b{b}"
+            for y in blocks
+            for x in blocks
+            for c in cells
+            for b in range(self.options.orientations)
+        ]
+
+    def transform(self, batch: Batch) -> np.ndarray:
+        """float32[n, blocks * blocks * block * block * orientations], from 0 to 1."""
+        o, side = self.options, self._blocks
+        out = np.empty((len(batch), side, side, o.block, o.block, o.orientations), np.float32)
+        for row, image in enumerate(batch.items):
+            cells = self._cell_histograms(_grey(image, o.size))
+            for y in range(o.block):
+                for x in range(o.block):
+                    out[row, :, :, y, x] = cells[y : y + side, x : x + side]
+        blocks = out.reshape(-1, o.block**2 * o.orientations)
+        _normalise(blocks)
+        np.minimum(blocks, 0.2, out=blocks)
+        _normalise(blocks)
+        return out.reshape(len(batch), side**2 * blocks.shape[1])
+
+    def _cell_histograms(self, grey: np.ndarray) -> np.ndarray:
+        """float64[cells, cells, orientations]: mean length of gradient in each bin."""
+        o, used = self.options, self._cells * self.options.cell
+        levels = grey.astype(np.intp)
+        place = np.full(levels.shape, 255 * 511 + 255)  # no gradient at the image's border
+        place[1:-1] += 511 * (levels[2:] - levels[:-2])
+        place[:, 1:-1] += levels[:, 2:] - levels[:, :-2]
+        place = place[:used, :used]
+        bins, lengths = _gradient_tables(o.orientations)
+        cell = np.arange(used) // o.cell
+        first_bin = (cell[:, None] * self._cells + cell) * o.orientations
+        totals = np.bincount(
+            (bins[place] + first_bin).ravel(),
+            weights=lengths[place].ravel(),
+            minlength=self._cells**2 * o.orientations,
+        )
+        return (totals / o.cell**2).reshape(self._cells, self._cells, o.orientations)
+
+
+def _normalise(rows: np.ndarray) -> None:
+    """Scale rows to length 1, in place; rows of zeros stay."""
+    rows /= np.sqrt(np.square(rows).sum(axis=1, keepdims=True) + 1e-5**2)
+
+
+class Color(Extractor):
+    """Joint histogram of the colours of all pixels, normalised to sum 1.
+
+    References:
+        Swain, Ballard: Color indexing. International Journal of Computer Vision 7, 1991.
+    """
+
+    kind: ClassVar[str] = "image"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = ColorOptions(**options)
+
+    def names(self) -> list[str]:
+        """Bins of hue, saturation, value, or of lightness, green to red, blue to yellow."""
+        first, second, third = self.options.space
+        n = self.options.bins
+        return [
+            f"color_{first}{i}_{second}{j}_{third}{k}"
+            for i in range(n[0])
+            for j in range(n[1])
+            for k in range(n[2])
+        ]
+
+    def transform(self, batch: Batch) -> np.ndarray:
+        """float32[n, product of bins]."""
+        bins = self.options.bins
+        if self.options.space == "hsv":
+            code, ranges = cv2.COLOR_RGB2HSV, [0, 180, 0, 256, 0, 256]
+        else:
+            code, ranges = cv2.COLOR_RGB2LAB, [0, 256, 0, 256, 0, 256]
+        out = np.empty((len(batch), bins[0] * bins[1] * bins[2]), np.float32)
+        for row, image in enumerate(batch.items):
+            counts = cv2.calcHist([cv2.cvtColor(image, code)], [0, 1, 2], None, bins, ranges)
+            out[row] = counts.ravel() / (image.shape[0] * image.shape[1])
+        return out
+
+
+class Pixels(Extractor):
+    """The resized image itself."""
+
+    kind: ClassVar[str] = "image"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = PixelsOptions(**options)
+
+    def names(self) -> list[str]:
+        """Row, column and, of colour images, red, green or blue."""
+        side = range(self.options.size)
+        channels = ("_r", "_g", "_b") if self.options.color else ("",)
+        return [f"pixel_y{y}_x{x}{c}" for y in side for x in side for c in channels]
+
+    def transform(self, batch: Batch) -> np.ndarray:
+        """float32[n, size * size] of grey or float32[n, size * size * 3], from 0 to 1."""
+        size, color = self.options.size, self.options.color
+        out = np.empty((len(batch), size * size * (3 if color else 1)), np.float32)
+        for row, image in enumerate(batch.items):
+            out[row] = (_resize(image, size) if color else _grey(image, size)).ravel()
+        out /= 255
+        return out

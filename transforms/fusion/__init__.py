@@ -1,0 +1,11 @@
+"""How the modalities of a key become one vector.
+
+splitting: who is in training, in test, and in which fold.
+joining: the sorted features of all modalities merged by key, with a mask for what is missing.
+moments: means and second moments of features, bucket by bucket, and how they are merged.
+components: scaling and principal components from these moments, or from rows in memory.
+strategies: the fusion that is fitted and saved: modalities side by side, or averaged.
+fusing: the above put to work on the files of an output.
+
+None imports Beam.
+"""

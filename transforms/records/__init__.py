@@ -1,0 +1,1 @@
+"""Records: reading manifests, keys and their hashes, payloads, and the ingest of a bucket."""

@@ -1,0 +1,121 @@
+"""Payloads: where a row's file is, what state it is in, and its bytes, read ahead of decoding."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+
+from schemas import storage
+from schemas.plan import SourcePlan
+from transforms.extractors.base import BadRecord
+
+READ_AHEAD = 3  # batches under way at once, besides the one being decoded
+
+FILE_PROBLEMS = frozenset({"missing_file", "unreadable_file", "too_large"})
+"""Kinds of dead letters that a change of the payload's file can mend."""
+
+Payload = bytes | BadRecord
+
+
+def locate(source: SourcePlan, positions: np.ndarray, uris: Sequence[str]) -> list[str]:
+    """Absolute paths or URLs of payloads.
+
+    Args:
+        source: whose manifests name the payloads.
+        positions: int[n], each row's position in `source.files`.
+        uris: as the manifests have them; relative ones are relative to their manifest.
+    """
+    folders = [storage.parent(file) for file in source.files]
+    local = [storage.is_local(folder) for folder in folders]
+    out = []
+    for position, uri in zip(positions.tolist(), uris, strict=True):
+        # The common case first: this loop runs once a row.
+        if local[position] and "://" not in uri:
+            out.append(os.path.join(folders[position], uri))
+        else:
+            out.append(storage.join(folders[position], uri))
+    return out
+
+
+def examine(paths: Sequence[str], max_bytes: int) -> tuple[list[BadRecord | None], np.ndarray]:
+    """State of local payload files, without opening them.
+
+    Objects on remote stores are not asked for one by one: they are taken to be immutable, and a
+    missing one shows when it is read.
+
+    Returns:
+        What is wrong with each, or None; and int64[n, 2], size in bytes and time of modification
+        in ns of each, which change when a file changes.
+    """
+    wrong: list[BadRecord | None] = []
+    state = np.zeros((len(paths), 2), dtype="<i8")
+    for i, path in enumerate(paths):
+        bad = None
+        if storage.is_local(path):
+            try:
+                found = os.stat(storage.local(path))
+            except FileNotFoundError:
+                bad = _failure(path, FileNotFoundError())
+            except OSError as error:
+                bad = _failure(path, error)
+            else:
+                state[i] = found.st_size, found.st_mtime_ns
+                if found.st_size > max_bytes:
+                    bad = _too_large(path, found.st_size, max_bytes)
+        wrong.append(bad)
+    return wrong, state
+
+
+def fetch(paths: list[str], max_bytes: int) -> list[Payload]:
+    """Bytes of each file, or why there are none."""
+    out: list[Payload] = []
+    for path, got in zip(paths, storage.read_many(paths), strict=True):
+        if isinstance(got, OSError):
+            out.append(_failure(path, got))
+        elif len(got) > max_bytes:
+            out.append(_too_large(path, len(got), max_bytes))
+        else:
+            out.append(got)
+    return out
+
+
+def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Payload]]:
+    """`fetch` of each batch in order, the next ones being read while one is used.
+
+    At most READ_AHEAD batches are held besides the one in use.
+    """
+    with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="fetch") as pool:
+        waiting: deque[Future[list[Payload]]] = deque()
+        try:
+            for paths in batches:
+                waiting.append(pool.submit(fetch, paths, max_bytes))
+                if len(waiting) > READ_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def embedded(column: pa.ChunkedArray) -> list[Payload]:
+    """Payloads that are in the records themselves."""
+    return column.to_pylist()
+
+
+def _failure(path: str, error: OSError) -> BadRecord:
+    if isinstance(error, FileNotFoundError):
+        return BadRecord("missing_file", f"there is no file {path}")
+    why = error.strerror or type(error).__name__
+    return BadRecord("unreadable_file", f"{path} cannot be read: {why}")
+
+
+def _too_large(path: str, size: int, max_bytes: int) -> BadRecord:
+    return BadRecord(
+        "too_large", f"{path} has {size} bytes, more than max_bytes, which is {max_bytes}"
+    )
