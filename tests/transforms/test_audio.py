@@ -299,7 +299,7 @@ def test_a_tone_is_loudest_in_its_band() -> None:
         extractor.names()[np.argmax(extractor.transform(Batch([tone(RATE, hertz=h)]))[0, :20])]
         for h in (300, 1000, 3000)
     ]
-    assert loudest == ["mel_t0_mean1", "mel_t0_mean6", "mel_t0_mean13"]
+    assert loudest == ["t0_mean1", "t0_mean6", "t0_mean13"]
 
 
 def test_ten_times_the_amplitude_is_twenty_decibels() -> None:
@@ -353,8 +353,8 @@ def test_bands_that_do_not_fit_the_rate(rate: int, options: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("options", "first", "last"),
     [
-        ({}, "mel_t0_mean0", "mel_t3_std39"),
-        ({"cepstra": 13, "segments": 2}, "mfcc_t0_mean0", "mfcc_t1_std12"),
+        ({}, "t0_mean0", "t3_std39"),
+        ({"cepstra": 13, "segments": 2}, "t0_mean0", "t1_std12"),
     ],
 )
 def test_names(options: dict[str, Any], first: str, last: str) -> None:

@@ -377,7 +377,7 @@ def test_color_counts_pixels() -> None:
     color = Color()
     (row,) = color.transform(Batch([image]))
     found = {name: row[i] for i, name in enumerate(color.names()) if row[i] > 0}
-    assert found == pytest.approx({"color_h0_s0_v0": 0.6, "color_h0_s2_v2": 0.4})
+    assert found == pytest.approx({"h0_s0_v0": 0.6, "h0_s2_v2": 0.4})
 
 
 @pytest.mark.parametrize("make", EXTRACTORS[2:4])
@@ -396,4 +396,4 @@ def test_pixels_keep_colours_apart_and_in_order() -> None:
     pixels = Pixels(size=1, color=True)
     (row,) = pixels.transform(Batch([np.full((3, 3, 3), (255, 0, 51), np.uint8)]))
     np.testing.assert_allclose(row, [1, 0, 0.2], rtol=1e-6)
-    assert pixels.names() == ["pixel_y0_x0_r", "pixel_y0_x0_g", "pixel_y0_x0_b"]
+    assert pixels.names() == ["y0_x0_r", "y0_x0_g", "y0_x0_b"]

@@ -235,9 +235,9 @@ class LogMel(Extractor):
     def names(self) -> list[str]:
         """Segment of time, then the means of all bands or coefficients, then the deviations."""
         o = self.options
-        what, number = ("mel", o.bands) if o.cepstra is None else ("mfcc", o.cepstra)
+        number = o.bands if o.cepstra is None else o.cepstra
         return [
-            f"{what}_t{t}_{statistic}{i}"
+            f"t{t}_{statistic}{i}"
             for t in range(o.segments)
             for statistic in ("mean", "std")
             for i in range(number)

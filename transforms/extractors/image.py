@@ -291,7 +291,7 @@ class Hog(Extractor):
         """Block row and column, cell within the block row by row, orientation bin."""
         blocks, cells = range(self._blocks), range(self.options.block**2)
         return [
-            f"hog_y{y}_x{x}_c{c}_b{b}"
+            f"y{y}_x{x}_c{c}_b{b}"
             for y in blocks
             for x in blocks
             for c in cells
@@ -354,7 +354,7 @@ class Color(Extractor):
         first, second, third = self.options.space
         n = self.options.bins
         return [
-            f"color_{first}{i}_{second}{j}_{third}{k}"
+            f"{first}{i}_{second}{j}_{third}{k}"
             for i in range(n[0])
             for j in range(n[1])
             for k in range(n[2])
@@ -386,7 +386,7 @@ class Pixels(Extractor):
         """Row, column and, of colour images, red, green or blue."""
         side = range(self.options.size)
         channels = ("_r", "_g", "_b") if self.options.color else ("",)
-        return [f"pixel_y{y}_x{x}{c}" for y in side for x in side for c in channels]
+        return [f"y{y}_x{x}{c}" for y in side for x in side for c in channels]
 
     def transform(self, batch: Batch) -> np.ndarray:
         """float32[n, size * size] of grey or float32[n, size * size * 3], from 0 to 1."""

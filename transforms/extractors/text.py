@@ -17,7 +17,7 @@ from schemas.recipe import TextModality
 from transforms.extractors.base import BadRecord, Batch, Extractor, State
 from transforms.extractors.murmur import murmur3_32
 
-_CHARACTERS = 1 << 14  # of texts looked at together: fills a processor's cache, bounds memory
+_CHARACTERS = 1 << 16  # of texts looked at together: fills a processor's cache, bounds memory
 
 
 def decode(payload: bytes, modality: TextModality) -> str:
@@ -61,7 +61,7 @@ def check(text: str, modality: TextModality) -> str:
 
 @functools.cache
 def _is_word() -> np.ndarray:
-    """bool[0x110000]: the code points that the regular expression \\w matches."""
+    r"""bool[0x110000]: the code points that the regular expression \w matches."""
     return np.array([c == "_" or c.isalnum() for c in map(chr, range(0x110000))])
 
 
