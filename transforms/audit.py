@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
@@ -29,22 +29,29 @@ class Audit(beam.PTransform):
         return (
             receipts
             | "All steps" >> beam.Flatten()
-            | "Counts" >> beam.FlatMap(counts_of)
-            | "Sum" >> beam.CombinePerKey(sum)
-            | "Together" >> beam.combiners.ToDict()
+            | "Counts" >> beam.Map(counts_of).with_output_types(tuple[int, Totals])
+            | "Sum" >> beam.CombinePerKey(add_counts)
             | "Write" >> beam.Map(write_audit, self.plan)
         )
 
 
-def counts_of(receipt: Receipt) -> Iterator[tuple[tuple[str, str, str], int]]:
-    """The counts of one receipt."""
-    for name, count in receipt.counts.items():
-        yield (receipt.step, receipt.modality, name), count
+def counts_of(receipt: Receipt) -> tuple[int, Totals]:
+    """The counts of one receipt, under one key for all."""
+    return 0, {(receipt.step, receipt.modality, n): c for n, c in receipt.counts.items()}
 
 
-def write_audit(totals: Totals, plan: Plan) -> None:
+def add_counts(several: Iterable[Totals]) -> Totals:
+    """The sum of each count."""
+    out: Totals = {}
+    for counts in several:
+        for name, count in counts.items():
+            out[name] = out.get(name, 0) + count
+    return out
+
+
+def write_audit(totals: tuple[int, Totals], plan: Plan) -> None:
     """Write report/audit.json."""
-    data = json.dumps(audit_of(totals, plan), indent=1).encode()
+    data = json.dumps(audit_of(totals[1], plan), indent=1).encode()
     storage.write_bytes(Layout(plan.output, plan.buckets).audit, data)
 
 

@@ -11,9 +11,46 @@ import pyarrow as pa
 
 from schemas.plan import Plan
 from schemas.receipts import Receipt
-from transforms.extractors.extracting import extract_bucket, finish_fit, fit_bucket, fits
+from transforms.extractors.extracting import extract_bucket, finish_fit, fit_bucket
 from transforms.fusion.joining import training_rows
 from transforms.fusion.splitting import Splits
+
+Part = tuple[str, Receipt]
+"""(modality, receipt of one bucket's sums)."""
+
+
+class Fit(beam.PTransform):
+    """What the extractors of one modality learn: receipts of records in, of sums out.
+
+    Args:
+        plan: of the run.
+        splits: a `Splits`, or a side input of one.
+    """
+
+    def __init__(self, plan: Plan, splits: Any) -> None:
+        super().__init__()
+        self.plan, self.splits = plan, splits
+
+    def expand(self, records: beam.PCollection) -> beam.PCollection:
+        return records | "Bucket" >> beam.Map(fit_one, self.plan, self.splits).with_output_types(
+            Part
+        )
+
+
+class FinishFits(beam.PTransform):
+    """Sums of all buckets of all modalities in, (modality, fingerprint of its fit) out."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+    def expand(self, parts: tuple[beam.PCollection, ...]) -> beam.PCollection:
+        return (
+            parts
+            | "All modalities" >> beam.Flatten()
+            | "Together" >> beam.GroupByKey()
+            | "Finish" >> beam.Map(finish_one, self.plan).with_output_types(tuple[str, str])
+        )
 
 
 class Extract(beam.PTransform):
@@ -21,42 +58,32 @@ class Extract(beam.PTransform):
 
     Args:
         plan: of the run.
-        name: of the modality.
-        splits: a `Splits`, or a side input of one.
+        fitted: modality -> fingerprint of what its extractors learnt, or a side input of that.
     """
 
-    def __init__(self, plan: Plan, name: str, splits: Any) -> None:
+    def __init__(self, plan: Plan, fitted: Any) -> None:
         super().__init__()
-        self.plan, self.name, self.splits = plan, name, splits
+        self.plan, self.fitted = plan, fitted
 
     def expand(self, records: beam.PCollection) -> beam.PCollection:
-        plan = self.plan
-        fitted: Any = None
-        if fits(plan.modality(self.name)):
-            if plan.fitted is not None:
-                fitted = plan.fingerprints["fitted"]
-            else:
-                fitted = beam.pvalue.AsSingleton(
-                    records
-                    | "Fit bucket" >> beam.Map(fit_one, plan, self.splits)
-                    | "Together" >> beam.GroupBy(lambda _: 0)
-                    | "Finish fit" >> beam.Map(finish_one, plan, self.name)
-                )
-        return records | "Bucket" >> beam.Map(extract_one, plan, fitted).with_output_types(Receipt)
+        return records | "Bucket" >> beam.Map(
+            extract_one, self.plan, self.fitted
+        ).with_output_types(Receipt)
 
 
-def fit_one(records: Receipt, plan: Plan, splits: Splits) -> Receipt:
+def fit_one(records: Receipt, plan: Plan, splits: Splits) -> Part:
     """Sums of one bucket for the extractors that fit."""
 
     def training(keys: pa.Array) -> np.ndarray:
         return training_rows(plan, records.bucket, keys, splits)
 
-    return fit_bucket(plan, records, training, splits.fingerprint)
+    return records.modality, fit_bucket(plan, records, training, splits.fingerprint)
 
 
-def finish_one(together: tuple[int, Iterable[Receipt]], plan: Plan, name: str) -> str:
-    """Fingerprint of what was fitted from all buckets."""
-    return finish_fit(plan, name, complete(together[1], plan)).fingerprint
+def finish_one(together: tuple[str, Iterable[Receipt]], plan: Plan) -> tuple[str, str]:
+    """A modality, and the fingerprint of what was fitted from all its buckets."""
+    name, receipts = together
+    return name, finish_fit(plan, name, complete(receipts, plan)).fingerprint
 
 
 def complete(receipts: Iterable[Receipt], plan: Plan) -> list[Receipt]:
@@ -71,6 +98,6 @@ def complete(receipts: Iterable[Receipt], plan: Plan) -> list[Receipt]:
     return found
 
 
-def extract_one(records: Receipt, plan: Plan, fitted: str | None) -> Receipt:
+def extract_one(records: Receipt, plan: Plan, fitted: dict[str, str]) -> Receipt:
     """Features of one bucket."""
-    return extract_bucket(plan, records, fitted)
+    return extract_bucket(plan, records, fitted.get(records.modality))

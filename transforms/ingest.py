@@ -19,6 +19,10 @@ Bucketed = tuple[tuple[str, int], bytes]
 """((modality, bucket), rows as one Arrow record batch, or nothing)."""
 
 
+Work = tuple[int, tuple[str, Part | None]]
+"""(number, (modality, part of its source or None))."""
+
+
 class ReadRows(beam.PTransform):
     """Rows of all manifests, cut by the bucket of their key.
 
@@ -32,19 +36,28 @@ class ReadRows(beam.PTransform):
         self.plan = plan
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
-        work: list[tuple[str, Part | None]] = [(name, None) for name in self.plan.branches]
-        for name in self.plan.branches:
-            work += [(name, part) for part in parts(source_of(self.plan, name))]
         return (
             begin
-            | "Parts" >> beam.Create(work)
+            | beam.Impulse()
+            | "Parts" >> beam.FlatMap(parts_of, self.plan).with_output_types(Work)
+            | "Spread" >> beam.GroupByKey()  # so that workers share the parts
             | "Read" >> beam.FlatMap(read_bucketed, self.plan).with_output_types(Bucketed)
         )
 
 
-def read_bucketed(work: tuple[str, Part | None], plan: Plan) -> Iterator[Bucketed]:
-    """Rows of one part of a source, cut by bucket; or, without a part, nothing for each bucket."""
-    name, part = work
+def parts_of(_: bytes, plan: Plan) -> Iterator[Work]:
+    """The parts of all sources; first an empty one of each."""
+    work: list[tuple[str, Part | None]] = [(name, None) for name in plan.branches]
+    for name in plan.branches:
+        work += [(name, part) for part in parts(source_of(plan, name))]
+    yield from enumerate(work)
+
+
+def read_bucketed(
+    numbered: tuple[int, Iterable[tuple[str, Part | None]]], plan: Plan
+) -> Iterator[Bucketed]:
+    """Rows of one part of a source, cut by bucket; of an empty one, nothing for each bucket."""
+    ((name, part),) = numbered[1]
     if part is None:
         for bucket in range(plan.buckets):
             yield (name, bucket), b""

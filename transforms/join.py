@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -36,10 +36,15 @@ class JoinBuckets(beam.PTransform):
         return (
             receipts
             | "All modalities" >> beam.Flatten()
-            | "By bucket" >> beam.Map(lambda r: (r.bucket, (r.modality, r.fingerprint)))
+            | "By bucket" >> beam.Map(by_bucket).with_output_types(tuple[int, tuple[str, str]])
             | "Group" >> beam.GroupByKey()
-            | "Upstream" >> beam.Map(upstream_of, self.plan)
+            | "Upstream" >> beam.Map(upstream_of, self.plan).with_output_types(Together)
         )
+
+
+def by_bucket(receipt: Receipt) -> tuple[int, tuple[str, str]]:
+    """What is known of one modality in one bucket."""
+    return receipt.bucket, (receipt.modality, receipt.fingerprint)
 
 
 def upstream_of(grouped: tuple[int, Iterable[tuple[str, str]]], plan: Plan) -> Together:
@@ -68,25 +73,38 @@ class FitFusion(beam.PTransform):
 
     def expand(self, joined: beam.PCollection) -> beam.PCollection:
         plan = self.plan
-        if needs_statistics(plan):
-            parts = (
-                joined
-                | "By group of buckets" >> beam.GroupBy(lambda together: together[0] // GROUP)
-                | "Statistics" >> beam.Map(statistics_of, plan, self.splits)
-            )
-        else:
-            parts = joined | "Nothing to learn" >> beam.Filter(lambda together: together[0] == 0)
+        if not needs_statistics(plan):
+            # One bucket's features tell the dimensions, which is all there is to know.
+            return joined | "Nothing to learn" >> beam.FlatMap(finish_unlearnt, plan)
         return (
-            parts | "Together" >> beam.GroupBy(lambda _: 0) | "Finish" >> beam.Map(finish_one, plan)
+            joined
+            | "By group" >> beam.Map(by_group).with_output_types(tuple[int, Together])
+            | "Groups of buckets" >> beam.GroupByKey()
+            | "Statistics"
+            >> beam.Map(statistics_of, plan, self.splits).with_output_types(tuple[int, Receipt])
+            | "Together" >> beam.GroupByKey()
+            | "Finish" >> beam.Map(finish_one, plan).with_output_types(str)
         )
 
 
-def statistics_of(grouped: tuple[int, Iterable[Together]], plan: Plan, splits: Splits) -> Receipt:
-    """Moments of one group of buckets."""
-    return group_statistics(plan, dict(grouped[1]), splits)
+def finish_unlearnt(together: Together, plan: Plan) -> Iterator[str]:
+    """Fingerprint of a fusion that learns nothing, once."""
+    if together[0] == 0:
+        yield finish_fusion(plan, []).fingerprint
 
 
-def finish_one(together: tuple[int, Iterable[Any]], plan: Plan) -> str:
+def by_group(together: Together) -> tuple[int, Together]:
+    """The group of consecutive buckets that one belongs to."""
+    return together[0] // GROUP, together
+
+
+def statistics_of(
+    grouped: tuple[int, Iterable[Together]], plan: Plan, splits: Splits
+) -> tuple[int, Receipt]:
+    """Moments of one group of buckets, under one key for all."""
+    return 0, group_statistics(plan, dict(grouped[1]), splits)
+
+
+def finish_one(together: tuple[int, Iterable[Receipt]], plan: Plan) -> str:
     """Fingerprint of the fitted fusion."""
-    parts = [part for part in together[1] if isinstance(part, Receipt)]
-    return finish_fusion(plan, parts).fingerprint
+    return finish_fusion(plan, list(together[1])).fingerprint

@@ -19,7 +19,13 @@ def sensorium(*args: str | Path, **options: object) -> subprocess.CompletedProce
     command = [sys.executable, "-m", "pipelines.cli", *map(str, args)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, env=environment, **options
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment,
+        **options,
     )
 
 

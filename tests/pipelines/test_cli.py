@@ -41,8 +41,8 @@ def test_validate_prints_the_plan_and_writes_nothing(finished: Path, tmp_path: P
     ("change", "words"),
     [
         ("modalities.image.extract.hog.sise=3", "did you mean 'size'"),
-        ("modalities.image.source.path=image.csv", "did you mean"),
-        ("modalities.image.source.uri=file", "has no column 'file'"),
+        ("modalities.image.source.path=image.csv", "nearest: 'images.csv'"),
+        ("modalities.image.source.uri=fiel", "did you mean 'file'"),
         ("modalities.image.source.key=idd", "did you mean"),
         ("target.column=digits", "has no column 'digits'"),
         ("modalities.note.extract={no.such.Extractor: {}}", "no.such"),
@@ -107,7 +107,9 @@ def test_a_failing_step_is_one_line_and_a_log(copy: Path) -> None:
     )
     text = (copy / "recipe.yaml").read_text()
     start = text.index("    extract:", text.index("  note:"))
-    broken = text[:start] + "    extract: {mine.Broken: {}}\n" + text[text.index("  # What one might") :]
+    broken = (
+        text[:start] + "    extract: {mine.Broken: {}}\n" + text[text.index("  # What one might") :]
+    )
     (copy / "recipe.yaml").write_text(broken)
     done = sensorium("run", "recipe.yaml", "--to", "output", cwd=copy)
     assert done.returncode == 1
@@ -132,7 +134,9 @@ def test_a_worker_that_dies_ends_the_run(copy: Path) -> None:
     )
     text = (copy / "recipe.yaml").read_text()
     start = text.index("    extract:", text.index("  note:"))
-    fatal = text[:start] + "    extract: {mine.Fatal: {}}\n" + text[text.index("  # What one might") :]
+    fatal = (
+        text[:start] + "    extract: {mine.Fatal: {}}\n" + text[text.index("  # What one might") :]
+    )
     (copy / "recipe.yaml").write_text(fatal)
     done = sensorium("run", "recipe.yaml", "--to", "output", cwd=copy)
     assert done.returncode == 1

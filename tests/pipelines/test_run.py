@@ -60,7 +60,7 @@ def test_fused_files_open_in_other_tools(finished: Path) -> None:
     frame = pl.read_parquet(files)
     assert frame.height == len(ours)
     assert frame["fused"].dtype == pl.Array(pl.Float32, ours.schema.field("fused").type.list_size)
-    rows = duckdb.sql(f"select count(*), count(distinct key) from '{files}'").fetchone()
+    rows = duckdb.sql(f"select count(*), count(distinct key) from '{files}'").fetchall()[0]
     assert rows == (len(ours), len(ours))
     names = json.loads(ours.schema.metadata[b"names"])
     slices = json.loads(ours.schema.metadata[b"slices"])
@@ -75,7 +75,11 @@ def test_keys_are_sorted_and_masks_agree_with_the_features(finished: Path) -> No
         assert keys == sorted(keys)
     fused = table(finished / "output", "fused")
     for name in ("image", "sound", "note", "facts"):
-        has = {k for k, p in zip(fused["key"].to_pylist(), fused["present"].to_pylist(), strict=True) if p[name]}
+        has = {
+            k
+            for k, p in zip(fused["key"].to_pylist(), fused["present"].to_pylist(), strict=True)
+            if p[name]
+        }
         assert has == set(table(finished / "output", f"features/{name}")["key"].to_pylist())
 
 
