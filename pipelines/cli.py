@@ -5,9 +5,12 @@ Exit codes: 0 done; 1 the run failed; 2 the recipe or the command line is wrong.
 
 from __future__ import annotations
 
+import gc
 import os
 
 from pipelines.workers import THREAD_LIMITS
+
+gc.disable()  # imports and the graph make many objects and no garbage; `run_graph` turns it on
 
 os.environ.update(THREAD_LIMITS)  # before NumPy is imported, which reads them once
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines are for its developers
@@ -162,7 +165,16 @@ def example(
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    status: int | str | None = 0
+    try:
+        app()
+    except SystemExit as end:
+        status = end.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All files are closed and all workers gone: taking gRPC, Arrow and the rest apart again
+    # would only take time.
+    os._exit(status if isinstance(status, int) else 1)
 
 
 if __name__ == "__main__":

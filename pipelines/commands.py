@@ -11,9 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.planning import Checked, default_output, make_plan
+from pipelines.planning import Checked, absolute_paths, default_output, folder_of, make_plan
 from pipelines.predicting import plan_prediction
 from pipelines.progress import Watch, watching
+from pipelines.report import write_report
 from pipelines.resume import clear_stale, hashes, is_done, read_state, steps_of, write_state
 from pipelines.running import RunFailed, log_path, logging_to, run_graph
 from pipelines.summary import print_plan, print_summary
@@ -41,7 +42,8 @@ def run_recipe(path: str, upto: str, to: str | None, sets: list[str], beam_args:
     trains = recipe.train is not None and recipe.target is not None
     if upto == "train" and not trains:
         raise RecipeError([f"{path}: nothing to train: it needs `target`, and `train` not null"])
-    _carry_out(checked, ("train" if trains else "fuse") if upto == "all" else upto, beam_args)
+    last = ("train" if trains else "fuse") if upto == "all" else upto
+    _carry_out(checked, folder_of(path), last, beam_args)
 
 
 def predict_recipe(trained: str, path: str, to: str, sets: list[str], beam_args: list[str]) -> None:
@@ -49,7 +51,7 @@ def predict_recipe(trained: str, path: str, to: str, sets: list[str], beam_args:
     _check_options(beam_args)
     recipe, place = locate_recipe(path, sets)
     checked = plan_prediction(_absolute(trained), recipe, path, _absolute(to), place)
-    _carry_out(checked, "fuse", beam_args)
+    _carry_out(checked, folder_of(path), "fuse", beam_args)
 
 
 def validate_recipe(path: str, to: str | None, sets: list[str]) -> None:
@@ -104,7 +106,15 @@ def _check_options(args: list[str]) -> None:
         raise RecipeError([f"unknown option {name}{nearest(name, known)}"])
 
 
-def _carry_out(checked: Checked, upto: str, beam_args: list[str]) -> None:
+def _carry_out(checked: Checked, base: str, upto: str, beam_args: list[str]) -> None:
+    """Do what is not done yet.
+
+    Args:
+        checked: the plan.
+        base: folder that the recipe's paths are relative to.
+        upto: the last step.
+        beam_args: options for Beam.
+    """
     plan = checked.plan
     new, old = hashes(plan, checked.identities), read_state(plan.output)
     for note in checked.notes:
@@ -121,7 +131,7 @@ def _carry_out(checked: Checked, upto: str, beam_args: list[str]) -> None:
             stale = clear_stale(plan, old, new)
             # From here on nothing counts as done but what receipts say.
             write_state(plan.output, replace(new, inputs={}))
-            text = dump_recipe(plan.recipe).encode()
+            text = dump_recipe(absolute_paths(plan, base)).encode()
             storage.write_bytes(Layout(plan.output, plan.buckets).recipe, text)
             watch = Watch(plan, graph, ERR, _unchanged(old, new, stale))
             with watching(watch):
@@ -129,10 +139,12 @@ def _carry_out(checked: Checked, upto: str, beam_args: list[str]) -> None:
             done = {step: new.inputs[step] for step in steps_of(plan, graph)}
             old = replace(new, inputs=done)
             write_state(plan.output, old)
+        write_report(plan)  # before the checks, so that it shows why a run failed
         _check_audit(plan)
         _check_dead_letters(plan)
         if upto == "train":
             _train(plan)
+            write_report(plan)
             assert old is not None
             done = {**old.inputs, "train": new.inputs["train"]}
             write_state(plan.output, replace(new, inputs=done))

@@ -85,6 +85,28 @@ def folder_of(recipe_path: str) -> str:
     return storage.parent(recipe_path)
 
 
+def absolute_paths(plan: Plan, base: str) -> Recipe:
+    """The recipe with the paths of its sources made absolute, so that it can be run from anywhere.
+
+    Args:
+        plan: of the recipe.
+        base: folder that its paths are relative to.
+    """
+
+    def absolute(source: Source) -> Source:
+        return source.model_copy(update={"path": [storage.join(base, p) for p in source.paths]})
+
+    recipe = plan.recipe
+    modalities = {
+        name: modality.model_copy(update={"source": absolute(modality.source)})
+        for name, modality in recipe.modalities.items()
+    }
+    target = recipe.target
+    if target is not None and isinstance(target.source, Source):
+        target = target.model_copy(update={"source": absolute(target.source)})
+    return recipe.model_copy(update={"modalities": modalities, "target": target})
+
+
 def make_plan(
     recipe: Recipe, recipe_path: str, output: str, place: Callable[[Loc], Place]
 ) -> Checked:

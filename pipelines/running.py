@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -108,6 +109,7 @@ def run_graph(plan: Plan, upto: str, beam_args: list[str], started: Callable[[],
             import_for_workers(plan)
             count = worker_count(beam_args)
             log = log_path(plan.output)
+            gc.freeze()  # else collections in the workers would copy every page they share
             pool = WorkerPool(count, lambda: _prepare_worker(log), log)
             started()
             args = [a for a in beam_args if not a.startswith("--direct_num_workers")]
@@ -131,6 +133,7 @@ def _run(plan: Plan, upto: str, args: list[str], runner: object | None) -> None:
 
     pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(args))
     build(pipeline, plan, upto)
+    gc.enable()
     result = pipeline.run()
     state = result.wait_until_finish()
     if state is not None and str(state) != "DONE":
@@ -139,6 +142,7 @@ def _run(plan: Plan, upto: str, args: list[str], runner: object | None) -> None:
 
 def _prepare_worker(log: str) -> None:
     """Set up a forked worker: it logs to the file, and nothing to the terminal."""
+    gc.enable()
     root = logging.getLogger()
     handler = logging.FileHandler(log, encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))

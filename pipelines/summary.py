@@ -127,4 +127,4 @@ def _places(plan: Plan, layout: Layout, audit: dict[str, Any], upto: str) -> lis
         places += [("model", layout.model), ("metrics", layout.metrics)]
     if any(counts["dead_letters"] for counts in audit["modalities"].values()):
         places.append(("dead letters", layout.at("dead_letters")))
-    return [*places, ("audit", layout.audit)]
+    return [*places, ("report", layout.report)]

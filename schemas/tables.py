@@ -54,15 +54,18 @@ def has_payload(source: SourcePlan) -> bool:
 
 
 def vector_type(dimension: int) -> pa.DataType:
-    """float32 vectors of one length."""
-    return pa.list_(pa.float32(), dimension)
+    """float32 vectors of one length, without nulls in them."""
+    return pa.list_(pa.field("item", pa.float32(), nullable=False), dimension)
 
 
 def features_schema(names: list[str], slices: dict[str, tuple[int, int]]) -> pa.Schema:
     """Features: key and vector; names of dimensions and each extractor's slice in the metadata."""
-    return pa.schema([("key", pa.string()), ("features", vector_type(len(names)))]).with_metadata(
-        {"names": json.dumps(names), "slices": json.dumps(slices)}
-    )
+    # Fields that cannot be null have no definition levels to write and read: a quarter of the time.
+    fields = [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("features", vector_type(len(names)), nullable=False),
+    ]
+    return pa.schema(fields, {"names": json.dumps(names), "slices": json.dumps(slices)})
 
 
 def fused_schema(
@@ -82,13 +85,13 @@ def fused_schema(
         kept: whether each modality's own features are columns too.
     """
     fields = [
-        ("key", pa.string()),
+        pa.field("key", pa.string(), nullable=False),
         ("label", pa.float64() if regression else pa.string()),
         ("group", pa.string()),
         ("split", pa.string()),
         ("fold", pa.int32()),
         ("present", pa.struct([(name, pa.bool_()) for name in modalities])),
-        ("fused", vector_type(len(names))),
+        pa.field("fused", vector_type(len(names)), nullable=False),
     ]
     if kept:
         fields += [(name, vector_type(d)) for name, d in modalities.items()]
@@ -100,7 +103,7 @@ def fused_schema(
 def vectors(values: np.ndarray) -> pa.Array:
     """A fixed-size list array over float32[n, d], without a copy where it is contiguous."""
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return pa.FixedSizeListArray.from_arrays(flat, type=vector_type(values.shape[1]))
 
 
 def matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

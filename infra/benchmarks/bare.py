@@ -14,20 +14,20 @@ import sys
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
-from multiprocessing import Pipe, Process  # noqa: E402
-from multiprocessing.connection import Connection  # noqa: E402
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-import pyarrow.csv as pa_csv  # noqa: E402
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 
-from schemas.recipe import AudioModality, ImageModality  # noqa: E402
-from schemas.tables import vectors, write_table  # noqa: E402
-from transforms.extractors import audio, image  # noqa: E402
-from transforms.extractors.base import Batch, Context  # noqa: E402
-from transforms.extractors.table import Columns  # noqa: E402
-from transforms.extractors.text import Tfidf  # noqa: E402
+from schemas.recipe import AudioModality, ImageModality
+from schemas.tables import vector_type, vectors, write_table
+from transforms.extractors import audio, image
+from transforms.extractors.base import Batch, Context
+from transforms.extractors.table import Columns
+from transforms.extractors.text import Tfidf
 
 BATCH = 64
 ROWS = 2000  # of a written file
@@ -57,7 +57,8 @@ def work(folder: str, output: str, rows: pa.Table, number: int, channel: Connect
 
     png, wav = rows.column("png").to_pylist(), rows.column("wav").to_pylist()
     width = sum(len(e.names()) for e in (hog, mel, text, table))
-    schema = pa.schema([("key", pa.string()), ("fused", pa.list_(pa.float32(), width))])
+    fields = [pa.field("key", pa.string(), nullable=False)]
+    schema = pa.schema([*fields, pa.field("fused", vector_type(width), nullable=False)])
     for first in range(0, len(rows), ROWS):
         keys = rows.column("key").slice(first, ROWS)
         fused = np.empty((len(keys), width), np.float32)

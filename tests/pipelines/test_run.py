@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -213,10 +214,8 @@ def kill_and_finish(folder: Path, output: Path, seconds: float) -> int:
         stderr=subprocess.DEVNULL,
     )
     time.sleep(seconds)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     must("fuse", folder / "recipe.yaml", "--to", output)
     return process.returncode

@@ -105,7 +105,9 @@ def _decode_png(payload: bytes, modality: ImageModality) -> np.ndarray:
         length, name = struct.unpack_from(">I4s", payload, at)
         end = at + 12 + length
         if end > len(payload):
-            raise _truncated("PNG", f"{end - len(payload)} bytes are missing in {name!r}")
+            raise _truncated(
+                "PNG", f"{end - len(payload)} bytes are missing in {name.decode('latin-1')}"
+            )
         if name in _PNG_KEPT and not (name == b"tRNS" and color_type >= 4):
             if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
                 raise BadRecord("unreadable", f"PNG file is damaged: checksum of {name!r}")

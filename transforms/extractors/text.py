@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import functools
 import math
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,13 +63,22 @@ def check(text: str, modality: TextModality) -> str:
 @functools.cache
 def _is_word() -> np.ndarray:
     r"""bool[0x110000]: the code points that the regular expression \w matches."""
-    return np.array([c == "_" or c.isalnum() for c in map(chr, range(0x110000))])
+    return _matches(r"\w+")
 
 
 @functools.cache
 def _is_not_blank() -> np.ndarray:
     """bool[0x110000]: the code points that str.split() leaves."""
-    return np.array([not c.isspace() for c in map(chr, range(0x110000))])
+    return _matches(r"\S+")
+
+
+def _matches(pattern: str) -> np.ndarray:
+    """bool[0x110000]: the code points that a pattern of one or more of them matches."""
+    points = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    found = np.zeros(len(points), bool)
+    for match in re.finditer(pattern, points):
+        found[match.start() : match.end()] = True
+    return found
 
 
 @dataclass(frozen=True)

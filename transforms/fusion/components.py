@@ -10,8 +10,9 @@ of largest size positive.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from scipy.linalg import eigh
 
 from transforms.fusion.moments import Moments
 
@@ -45,7 +46,7 @@ def axes_of_covariance(covariance: np.ndarray, factor: np.ndarray, most: int) ->
     d = len(factor)
     most = min(most, d)
     # The transposed view is column-major, which LAPACK takes without a copy.
-    values, vectors = eigh(
+    values, vectors = _eigh()(
         covariance.T, subset_by_index=[d - most, d - 1], overwrite_a=True, check_finite=False
     )
     return _signed(vectors[:, ::-1][:, : _rank(values)].T)
@@ -58,7 +59,7 @@ def axes_of_rows(rows: np.ndarray, mean: np.ndarray, factor: np.ndarray, most: i
     scaled *= factor
     n = len(rows)
     most = min(most, n)
-    values, vectors = eigh(
+    values, vectors = _eigh()(
         scaled @ scaled.T, subset_by_index=[n - most, n - 1], overwrite_a=True, check_finite=False
     )
     axes = vectors[:, ::-1][:, : _rank(values)].T @ scaled
@@ -78,3 +79,10 @@ def _signed(axes: np.ndarray) -> np.ndarray:
     # Equal loadings differ by rounding, which must not decide.
     first = np.argmax(size >= size.max(axis=1, keepdims=True) * (1 - 1e-6), axis=1)
     return axes * np.sign(axes[np.arange(len(axes)), first])[:, None]
+
+
+def _eigh() -> Any:
+    """The solver; imported late, as linear algebra takes a tenth of a second to import."""
+    from scipy.linalg import eigh
+
+    return eigh

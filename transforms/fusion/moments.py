@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg.blas import dsyrk
 
 from schemas.errors import DataError
 
@@ -83,6 +82,9 @@ class Moments:
             column = int(np.flatnonzero(~np.isfinite(mean))[0])
             raise ValueError(f"dimension {column} has values that are infinite or not a number")
         scatter = nothing.scatter
+        if full:
+            # Imported here: linear algebra takes a tenth of a second, and few recipes need it.
+            from scipy.linalg.blas import dsyrk
         for batch in _batches(rows):
             batch -= mean
             if full:

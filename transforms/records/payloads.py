@@ -71,29 +71,22 @@ def examine(paths: Sequence[str], max_bytes: int) -> tuple[list[BadRecord | None
     return wrong, state
 
 
-def fetch(paths: list[str], max_bytes: int) -> list[Payload]:
-    """Bytes of each file, or why there are none."""
-    out: list[Payload] = []
-    for path, got in zip(paths, storage.read_many(paths), strict=True):
-        if isinstance(got, OSError):
-            out.append(_failure(path, got))
-        elif len(got) > max_bytes:
-            out.append(_too_large(path, len(got), max_bytes))
-        else:
-            out.append(got)
-    return out
-
-
 def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Payload]]:
-    """`fetch` of each batch in order, the next ones being read while one is used.
+    """The bytes of each file, or why there are none, a batch at a time, read ahead of their use.
 
-    At most READ_AHEAD batches are held besides the one in use.
+    Local files are opened ahead and the system told to read them; what has a latency of its own,
+    such as an object store, is fetched by a small pool of threads. (For files that the system
+    holds in memory, threads would spend more time on waiting for each other than on reading.)
+    At most READ_AHEAD batches are under way besides the one in use.
     """
+    if all(storage.is_local(path) for paths in batches for path in paths):
+        yield from _read_ahead(batches, max_bytes)
+        return
     with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="fetch") as pool:
         waiting: deque[Future[list[Payload]]] = deque()
         try:
             for paths in batches:
-                waiting.append(pool.submit(fetch, paths, max_bytes))
+                waiting.append(pool.submit(_fetch, paths, max_bytes))
                 if len(waiting) > READ_AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -101,6 +94,59 @@ def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Paylo
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _fetch(paths: list[str], max_bytes: int) -> list[Payload]:
+    return [
+        _failure(path, got) if isinstance(got, OSError) else _bounded(path, got, max_bytes)
+        for path, got in zip(paths, storage.read_many(paths), strict=True)
+    ]
+
+
+def _read_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Payload]]:
+    waiting: deque[list[tuple[str, int | OSError]]] = deque()
+    try:
+        for paths in batches:
+            waiting.append([(path, _open(path)) for path in paths])
+            if len(waiting) > READ_AHEAD:
+                yield [_read(path, opened, max_bytes) for path, opened in waiting.popleft()]
+        while waiting:
+            yield [_read(path, opened, max_bytes) for path, opened in waiting.popleft()]
+    finally:
+        for opened_files in waiting:
+            for _, opened in opened_files:
+                if isinstance(opened, int):
+                    os.close(opened)
+
+
+def _open(path: str) -> int | OSError:
+    try:
+        opened = os.open(storage.local(path), os.O_RDONLY)
+    except OSError as error:
+        return error
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_WILLNEED)
+    return opened
+
+
+def _read(path: str, opened: int | OSError, max_bytes: int) -> Payload:
+    if isinstance(opened, OSError):
+        return _failure(path, opened)
+    try:
+        # One byte more than is allowed tells that there is more.
+        left = min(os.fstat(opened).st_size, max_bytes) + 1
+        data = b""
+        while left and (more := os.read(opened, left)):
+            data, left = data + more if data else more, left - len(more)
+    except OSError as error:
+        return _failure(path, error)
+    finally:
+        os.close(opened)
+    return _bounded(path, data, max_bytes)
+
+
+def _bounded(path: str, data: bytes, max_bytes: int) -> Payload:
+    return _too_large(path, len(data), max_bytes) if len(data) > max_bytes else data
 
 
 def embedded(column: pa.ChunkedArray) -> list[Payload]:
