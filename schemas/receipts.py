@@ -94,7 +94,9 @@ def once(
 
     Args:
         layout: of the output.
-        step, modality, bucket: what the work is for.
+        step: of the work.
+        modality: that it is for, or `fused`.
+        bucket: that it is for.
         expected: fingerprint of all that the work depends on.
         work: called if there is no such receipt.
         payloads: for the receipt.

@@ -112,7 +112,7 @@ def main(folder: str, output: str, processes: int) -> None:
         text.finish(text.merge([one for one, _ in states])),
         table.finish(table.merge([one for _, one in states])),
     )
-    for process, channel in running:
+    for _, channel in running:
         channel.send(fitted)
     for process, _ in running:
         process.join()

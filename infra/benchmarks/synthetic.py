@@ -44,11 +44,8 @@ def make(folder: Path, keys: int) -> Path:
     if recipe.exists():
         return recipe
     with ProcessPoolExecutor() as pool:
-        list(
-            pool.map(
-                _payloads, *zip(*[(folder, s, keys) for s in range(0, keys, _CHUNK)], strict=False)
-            )
-        )
+        starts = range(0, keys, _CHUNK)
+        list(pool.map(_payloads, [folder] * len(starts), starts, [keys] * len(starts)))
     rng = np.random.default_rng(0)
     words = np.array([f"w{i:04d}" for i in (rng.zipf(1.3, 5000) % 3000)])
     names = [f"k{i:07d}" for i in range(keys)]

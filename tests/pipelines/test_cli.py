@@ -115,7 +115,7 @@ def test_a_failing_step_is_one_line_and_a_log(copy: Path) -> None:
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert "out of luck" in last
-    assert "note: extract" in last
+    assert "note: fit" in last
     assert "Traceback" not in done.stderr
     log = copy / "output/run.log"
     assert str(log) in last
