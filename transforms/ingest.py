@@ -18,17 +18,16 @@ from transforms.records.sources import Part, parts, read_part, rows_schema
 Bucketed = tuple[tuple[str, int], bytes]
 """((modality, bucket), rows as one Arrow record batch, or nothing)."""
 
-
-Work = tuple[int, tuple[str, Part | None]]
-"""(number, (modality, part of its source or None))."""
+Work = tuple[int, tuple[str, Part | None, bool]]
+"""(number, (modality, part of its source if it has any, whether it is the first))."""
 
 
 class ReadRows(beam.PTransform):
     """Rows of all manifests, cut by the bucket of their key.
 
-    Every (modality, bucket) also gets an empty element, so that each bucket has its files even
-    where it has no rows, and so that keys reach the grouping a modality at a time, which makes
-    equal shares for runners that deal them out in turn.
+    The first part of a modality gives an element for each bucket, if need be an empty one: so
+    each bucket has its files even where it has no rows, and a runner that deals keys out in the
+    order of their arrival gives equal shares of each modality to all workers.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -46,21 +45,23 @@ class ReadRows(beam.PTransform):
 
 
 def parts_of(_: bytes, plan: Plan) -> Iterator[Work]:
-    """The parts of all sources; first an empty one of each."""
-    work: list[tuple[str, Part | None]] = [(name, None) for name in plan.branches]
-    for name in plan.branches:
-        work += [(name, part) for part in parts(source_of(plan, name))]
-    yield from enumerate(work)
+    """The parts of all sources, numbered."""
+    yield from enumerate(
+        (name, part, i == 0)
+        for name in plan.branches
+        for i, part in enumerate(parts(source_of(plan, name)) or [None])
+    )
 
 
 def read_bucketed(
-    numbered: tuple[int, Iterable[tuple[str, Part | None]]], plan: Plan
+    numbered: tuple[int, Iterable[tuple[str, Part | None, bool]]], plan: Plan
 ) -> Iterator[Bucketed]:
-    """Rows of one part of a source, cut by bucket; of an empty one, nothing for each bucket."""
-    ((name, part),) = numbered[1]
-    if part is None:
+    """Rows of one part of a source, cut by bucket."""
+    ((name, part, first),) = numbered[1]
+    if first:
         for bucket in range(plan.buckets):
             yield (name, bucket), b""
+    if part is None:
         return
     for table in read_part(source_of(plan, name), part):
         number = buckets(table.column("key"), plan.buckets)
