@@ -3,6 +3,7 @@
 base: what an extractor is, and the batches that it reads.
 image, audio, text, table, vector: decoding of that kind of record, and its extractors.
 murmur: the hash that gives a term its slot.
+pooling: several rows of a key become one.
 extracting: the above put to work on the files of an output.
 
 Here: the registry. Only what a recipe names is imported, so that a recipe without images needs

@@ -28,6 +28,7 @@ from schemas.tables import (
 )
 from transforms.extractors import build, feature_names, identity
 from transforms.extractors.base import BadRecord, Batch, Context, Extractor, State
+from transforms.extractors.pooling import Pooled
 from transforms.records import payloads
 from transforms.records.letters import dead_letters, write_dead_letters
 
@@ -276,7 +277,7 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
             if extractor.fits:
                 extractor.load(below(name, arrays))
         names, slices = feature_names(extractors)
-        pooled = _Pooled(modality.recipe.duplicates, len(names))
+        pooled = Pooled(modality.recipe.duplicates, len(names), records.counts["records"])
         letters: list[pa.Table] = []
         seen = 0
         for decoded in decoded_batches(plan, modality, records.bucket):
@@ -284,7 +285,8 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
             seen += len(decoded.rows) + sum(len(rows) for rows, _ in decoded.lost)
             if not len(decoded.batch):
                 continue
-            values, failures = transform_batch(extractors, slices, decoded.batch)
+            values = pooled.room(len(decoded.batch))
+            failures = transform_batch(extractors, slices, decoded.batch, values)
             rows = decoded.rows
             if failures:
                 keep = np.ones(len(values), bool)
@@ -317,27 +319,31 @@ def _fitted_path(plan: Plan, name: str) -> str:
 
 
 def transform_batch(
-    extractors: list[tuple[str, Extractor]], slices: dict[str, tuple[int, int]], batch: Batch
-) -> tuple[np.ndarray, dict[int, BadRecord]]:
-    """All extractors' numbers of one batch, side by side.
+    extractors: list[tuple[str, Extractor]],
+    slices: dict[str, tuple[int, int]],
+    batch: Batch,
+    out: np.ndarray,
+) -> dict[int, BadRecord]:
+    """Write all extractors' numbers of one batch side by side to `out`, float32[n, d].
 
     Returns:
-        float32[n, d], and what is wrong with the rows that have no usable numbers.
+        What is wrong with the rows that have no usable numbers.
     """
-    width = max((stop for _, stop in slices.values()), default=0)
-    values = np.empty((len(batch), width), np.float32)
     for name, extractor in extractors:
         start, stop = slices[name]
         try:
-            values[:, start:stop] = extractor.transform(batch)
+            out[:, start:stop] = extractor.transform(batch)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  a user's code may raise anything
-            values[:, start:stop] = _row_by_row(name, extractor, batch, stop - start, error)
-    bad = ~np.isfinite(values).all(axis=1)
-    for row in np.flatnonzero(bad).tolist():
-        batch.fail(row, "not_finite", "the features are not finite numbers")
-    return values, batch.failures
+            out[:, start:stop] = _row_by_row(name, extractor, batch, stop - start, error)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A sum that is finite has finite terms; only of the others each term is looked at.
+        suspects = np.flatnonzero(~np.isfinite(out.sum(axis=1)))
+    for row in suspects.tolist():
+        if not np.isfinite(out[row]).all():
+            batch.fail(row, "not_finite", "the features are not finite numbers")
+    return batch.failures
 
 
 def _row_by_row(
@@ -362,68 +368,3 @@ def _row_by_row(
         # No row raises alone: the extractor's results depend on the batch, which is its fault.
         raise error
     return values
-
-
-class _Pooled:
-    """Rows of features, one a key: several rows of a key are pooled as they come.
-
-    Only the last key is open, since rows come sorted by key; so memory is bounded by the number
-    of keys, not of rows. Means are summed in float64, in the order of rows.
-    """
-
-    def __init__(self, policy: str, width: int) -> None:
-        self.policy, self.width = policy, width
-        self.keys: list[pa.Array] = []
-        self.parts: list[np.ndarray] = []
-        self.merged = 0
-        self.open_key: str | None = None
-        self.open_value = np.zeros(width)
-        self.open_rows = 0
-
-    def add(self, keys: pa.ChunkedArray, values: np.ndarray) -> None:
-        keys = keys.combine_chunks()
-        if self.policy not in ("mean", "max"):
-            self.keys.append(keys)
-            self.parts.append(values)
-            return
-        if not len(keys):
-            return
-        new = np.ones(len(keys), bool)
-        new[1:] = pc.not_equal(keys.slice(1), keys.slice(0, len(keys) - 1)).to_numpy(
-            zero_copy_only=False
-        )
-        starts = np.flatnonzero(new)
-        rows = np.diff(np.append(starts, len(keys)))
-        wide = values.astype(np.float64)
-        sums = (np.add if self.policy == "mean" else np.maximum).reduceat(wide, starts, axis=0)
-        self.merged += len(keys) - len(starts)
-        if keys[0].as_py() == self.open_key:
-            merge = np.add if self.policy == "mean" else np.maximum
-            sums[0] = merge(self.open_value, sums[0])
-            rows[0] += self.open_rows
-            self.merged += 1
-        else:
-            self._close()
-        self.keys.append(keys.take(pa.array(starts[:-1])))
-        self.parts.append(self._finish(sums[:-1], rows[:-1]))
-        self.open_key = keys[int(starts[-1])].as_py()
-        self.open_value, self.open_rows = sums[-1], int(rows[-1])
-
-    def _finish(self, sums: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        if self.policy == "mean":
-            sums = sums / rows[:, None]
-        return sums.astype(np.float32)
-
-    def _close(self) -> None:
-        if self.open_key is not None:
-            self.keys.append(pa.array([self.open_key], pa.string()))
-            self.parts.append(self._finish(self.open_value[None], np.array([self.open_rows])))
-
-    def result(self) -> tuple[pa.Array, np.ndarray, int]:
-        """Keys, float32[n, width] and the number of rows that went into another row."""
-        self._close()
-        keys = pa.chunked_array(self.keys, pa.string()).combine_chunks()
-        if len(self.parts) == 1:
-            return keys, self.parts[0], self.merged
-        matrix = np.concatenate([np.empty((0, self.width), np.float32), *self.parts])
-        return keys, matrix, self.merged
