@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from schemas import storage
 from schemas.layout import Layout
+
+_LOG = logging.getLogger("sensorium")
 
 
 def canonical(value: Any) -> bytes:
@@ -107,10 +110,12 @@ def once(
     path = layout.receipt(step, modality, bucket)
     done = read_receipt(layout.root, path, expected)
     if done is not None:
+        _LOG.info("%s %s, bucket %d: as it was", step, modality, bucket)
         return done
     storage.remove(path)
     counts, files = work()
     named = {layout.relative(file): size for file, size in files.items()}
     receipt = Receipt(step, modality, bucket, expected, counts, named, payloads)
     storage.write_bytes(path, receipt.to_bytes())
+    _LOG.info("%s %s, bucket %d: done", step, modality, bucket)
     return receipt

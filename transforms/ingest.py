@@ -13,10 +13,10 @@ from schemas.plan import Plan
 from schemas.receipts import Receipt
 from transforms.records.ingesting import ingest_bucket, source_of
 from transforms.records.keys import buckets
-from transforms.records.sources import Part, parts, read_part, rows_schema
+from transforms.records.sources import Part, parts, read_part
 
 Bucketed = tuple[tuple[str, int], bytes]
-"""((modality, bucket), rows as one Arrow record batch, or nothing)."""
+"""((modality, bucket), rows as an Arrow stream, or nothing)."""
 
 Work = tuple[int, tuple[str, Part | None, bool]]
 """(number, (modality, part of its source if it has any, whether it is the first))."""
@@ -70,8 +70,16 @@ def read_bucketed(
         ends = np.searchsorted(number[order], np.arange(plan.buckets + 1))
         for bucket, (start, stop) in enumerate(pairwise(ends.tolist())):
             if start < stop:
-                batch = rows.slice(start, stop - start).to_batches()[0]
-                yield (name, bucket), batch.serialize().to_pybytes()
+                yield (name, bucket), to_blob(rows.slice(start, stop - start))
+
+
+def to_blob(rows: pa.Table) -> bytes:
+    """Rows as a compressed Arrow stream: a local runner keeps what it shuffles in memory."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, rows.schema, options=options) as stream:
+        stream.write_table(rows)
+    return sink.getvalue().to_pybytes()
 
 
 class Ingest(beam.PTransform):
@@ -88,10 +96,5 @@ class Ingest(beam.PTransform):
 def ingest_grouped(grouped: tuple[tuple[str, int], Iterable[bytes]], plan: Plan) -> Receipt:
     """Records of one modality and bucket from its rows."""
     (name, bucket), blobs = grouped
-    schema = rows_schema(source_of(plan, name))
-    tables = [
-        pa.Table.from_batches([pa.ipc.read_record_batch(pa.py_buffer(blob), schema)])
-        for blob in blobs
-        if blob
-    ]
+    tables = [pa.ipc.open_stream(blob).read_all() for blob in blobs if blob]
     return ingest_bucket(plan, name, bucket, tables)

@@ -31,6 +31,12 @@ from transforms.extractors.text import Tfidf
 
 BATCH = 64
 ROWS = 2000  # of a written file
+IMAGES = ImageModality.model_validate(
+    {"kind": "image", "source": {"path": "a.csv"}, "extract": {"hog": None}}
+)
+AUDIO = AudioModality.model_validate(
+    {"kind": "audio", "source": {"path": "a.csv"}, "extract": {"log_mel": None}}
+)
 
 
 def work(folder: str, output: str, rows: pa.Table, number: int, channel: Connection) -> None:
@@ -41,13 +47,6 @@ def work(folder: str, output: str, rows: pa.Table, number: int, channel: Connect
     table.context = Context(columns=dict.fromkeys("abcd", "number"))
     hog, mel = image.Hog(size=64), audio.LogMel(segments=1)
     mel.context = Context(rate=16_000)
-    of_images = ImageModality.model_validate(
-        {"kind": "image", "source": {"path": "a.csv"}, "extract": {"hog": None}}
-    )
-    of_audio = AudioModality.model_validate(
-        {"kind": "audio", "source": {"path": "a.csv"}, "extract": {"log_mel": None}}
-    )
-
     words = rows.column("text").to_pylist()
     numbers = rows.select(list("abcd"))
     channel.send((text.partial(Batch(words)), table.partial(Batch(numbers))))
@@ -64,8 +63,8 @@ def work(folder: str, output: str, rows: pa.Table, number: int, channel: Connect
         fused = np.empty((len(keys), width), np.float32)
         for start in range(first, first + len(keys), BATCH):
             stop = min(start + BATCH, first + len(keys))
-            images = [image.decode(_read(folder, p), of_images) for p in png[start:stop]]
-            sounds = [audio.decode(_read(folder, p), of_audio) for p in wav[start:stop]]
+            images = [image.decode(_read(folder, p), IMAGES) for p in png[start:stop]]
+            sounds = [audio.decode(_read(folder, p), AUDIO) for p in wav[start:stop]]
             parts = (
                 hog.transform(Batch(images)),
                 mel.transform(Batch(sounds)),

@@ -150,6 +150,12 @@ def test_a_changed_option_redoes_its_modality_and_what_follows(copy: Path) -> No
     assert all(time_ > fused[name] for name, time_ in times(copy / "output", "fused").items())
     assert "extract image: done (as it was)" in done.stderr
     assert "extract sound: done\n" in done.stderr
+    log = (copy / "output/run.log").read_text()
+    assert log.count("extract sound, bucket") == 16
+    assert "extract sound, bucket 0: done" in log
+    assert "extract image, bucket 0: as it was" in log
+    assert "ingest sound, bucket 0: as it was" in log
+    assert "fuse fused, bucket 0: done" in log
     fresh = copy / "fresh"
     must(*run[:2], "--to", fresh, "--set", "modalities.sound.extract.log_mel.segments=3")
     assert hashes(fresh) == hashes(copy / "output")

@@ -74,9 +74,9 @@ def examine(paths: Sequence[str], max_bytes: int) -> tuple[list[BadRecord | None
 def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Payload]]:
     """The bytes of each file, or why there are none, a batch at a time, read ahead of their use.
 
-    Local files are opened ahead and the system told to read them; what has a latency of its own,
-    such as an object store, is fetched by a small pool of threads. (For files that the system
-    holds in memory, threads would spend more time on waiting for each other than on reading.)
+    Local files are opened ahead, and the system is told to read those that are not in memory;
+    what has a latency of its own, such as an object store, is fetched by a small pool of
+    threads. (Of files that are in memory, threads would wait for each other more than read.)
     At most READ_AHEAD batches are under way besides the one in use.
     """
     if all(storage.is_local(path) for paths in batches for path in paths):
@@ -107,7 +107,9 @@ def _read_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Paylo
     waiting: deque[list[tuple[str, int | OSError]]] = deque()
     try:
         for paths in batches:
-            waiting.append([(path, _open(path)) for path in paths])
+            batch = [(path, _open(path)) for path in paths]
+            _advise([opened for _, opened in batch if isinstance(opened, int)])
+            waiting.append(batch)
             if len(waiting) > READ_AHEAD:
                 yield [_read(path, opened, max_bytes) for path, opened in waiting.popleft()]
         while waiting:
@@ -121,12 +123,23 @@ def _read_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Paylo
 
 def _open(path: str) -> int | OSError:
     try:
-        opened = os.open(storage.local(path), os.O_RDONLY)
+        return os.open(storage.local(path), os.O_RDONLY)
     except OSError as error:
         return error
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_WILLNEED)
-    return opened
+
+
+def _advise(files: list[int]) -> None:
+    """Tell the system to read files, unless the first of them is in memory already.
+
+    Advice costs as much as a read from memory, so it is only given where it can help.
+    """
+    if not files or not hasattr(os, "RWF_NOWAIT"):  # only Linux has it
+        return
+    try:
+        os.preadv(files[0], [bytearray(1)], 0, os.RWF_NOWAIT)
+    except OSError:  # it would wait for the disk, or this file system cannot tell
+        for file in files:
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def _read(path: str, opened: int | OSError, max_bytes: int) -> Payload:

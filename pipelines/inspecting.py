@@ -1,0 +1,231 @@
+"""Looking at sources before work starts: which files there are, and what is in them."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import storage
+from schemas.plan import ColumnType, ModalityPlan, SourcePlan
+from schemas.problems import Loc, Place, nearest
+from schemas.recipe import Recipe, Source, TableModality, TextModality, VectorModality
+from transforms.extractors.base import BadRecord
+from transforms.records import sources
+from transforms.records.payloads import examine, locate
+from transforms.records.sources import rows_schema
+
+SAMPLE = 1000  # rows that are read to see whether a source is what the recipe says
+FLOATING = ("float", "double", "halffloat")  # Arrow's words for floating-point types
+
+
+class Problems(list[str]):
+    """What is wrong, each with its place in the recipe."""
+
+    def __init__(self, place: Callable[[Loc], Place]) -> None:
+        super().__init__()
+        self.place = place
+
+    def add(self, message: str, *where: str | int) -> None:
+        """Note what is wrong with the field at `where`."""
+        self.append(self.place(where).problem(where, message))
+
+
+def find_files(
+    source: Source, base: str, problems: Problems, *where: str | int
+) -> SourcePlan | None:
+    """Files of a source and its key; columns follow."""
+    try:
+        files = sources.expand(source.paths, base)
+    except (OSError, ValueError, ImportError) as error:
+        problems.add(str(error), *where, "path")
+        return None
+    if source.key_from_row and len(files) > 1:
+        problems.add(f"needs a single file, got {len(files)}", *where, "key_from_row")
+        return None
+    prefix = base.rstrip("/") + "/"
+    names = [
+        os.path.relpath(file, base)
+        if storage.is_local(file) and storage.is_local(base)
+        else file.removeprefix(prefix)
+        for file in files
+    ]
+    bare = source.kind_of_file == "files"
+    return SourcePlan(
+        files=tuple(files),
+        names=tuple(names),
+        format=source.kind_of_file,
+        key=None if source.key_from_row or bare else source.key,
+        key_pattern=source.key_pattern,
+        uri=None if bare else getattr(source, "uri", None),
+    )
+
+
+def available_columns(
+    source: SourcePlan, problems: Problems, where: tuple[str | int, ...]
+) -> dict[str, str] | None:
+    """Columns that every manifest of a source has; checks the key column."""
+    if source.format == "files":
+        return {}
+    common: dict[str, str] | None = None
+    for file, name in zip(source.files, source.names, strict=True):
+        try:
+            found = sources.columns_of(file, source.format)
+        except (OSError, ValueError) as error:
+            problems.add(f"{name}: {error}", *where, "path")
+            return None
+        common = found if common is None else {c: t for c, t in common.items() if c in found}
+    assert common is not None
+    ok = True
+    for label, column in (("key", source.key), ("uri", source.uri)):
+        if column is not None and column not in common:
+            problems.add(no_column(column, common, source), *where, label)
+            ok = False
+    if source.key in common and common[source.key].startswith(FLOATING):
+        problems.add(
+            f"column {source.key!r} holds floating-point numbers, which are no keys: "
+            "write them as text or integers",
+            *where,
+            "key",
+        )
+        ok = False
+    return common if ok else None
+
+
+def no_column(column: str, known: dict[str, str], source: SourcePlan) -> str:
+    """What to say of a column that is not there."""
+    return f"{source.names[0]} has no column {column!r}{nearest(column, list(known))}"
+
+
+def choose_columns(
+    name: str, recipe: Recipe, source: SourcePlan, problems: Problems
+) -> ModalityPlan | None:
+    """Decide which columns of a modality are carried, and check them on a sample of rows."""
+    modality, where = recipe.modalities[name], ("modalities", name, "source")
+    known = available_columns(source, problems, where)
+    if known is None:
+        return None
+    before, columns = len(problems), dict[str, ColumnType]()
+    widths: dict[str, int] = {}
+    if isinstance(modality, TableModality):
+        columns = dict(modality.source.columns)
+    elif isinstance(modality, TextModality):
+        columns = dict.fromkeys(modality.source.columns or [], "text")
+    elif isinstance(modality, VectorModality):
+        columns = _vector_columns(name, recipe, modality, known, source, problems)
+    for column in columns:
+        if column not in known:
+            problems.add(no_column(column, known, source), *where, "columns")
+    if len(problems) > before:
+        return None
+    source = replace(source, columns=columns)
+    if source.format != "files":
+        rows = first_rows(source, problems, where)
+        if rows is None:
+            return None
+        widths = _widths(source, rows, problems, where)
+        if source.uri is not None:
+            _check_payloads(source, rows, problems, where)
+    return ModalityPlan(name, modality, source, widths) if len(problems) == before else None
+
+
+def _vector_columns(
+    name: str,
+    recipe: Recipe,
+    modality: VectorModality,
+    known: dict[str, str],
+    source: SourcePlan,
+    problems: Problems,
+) -> dict[str, ColumnType]:
+    """Columns of numbers that the patterns name, the key and the labels left out."""
+    used = {source.key}
+    if recipe.target is not None and (
+        recipe.target.source == name or _same_files(recipe.target.source, modality.source)
+    ):
+        used |= {recipe.target.column, recipe.split.group}
+    chosen = [c for c in known if c not in used]
+    where = ("modalities", name, "source")
+    if modality.source.columns is not None:
+        chosen = []
+        for pattern in modality.source.columns:
+            hits = [c for c in known if fnmatch.fnmatchcase(c, pattern)]
+            if not hits:
+                problems.add(no_column(pattern, known, source), *where, "columns")
+            chosen += [c for c in hits if c not in chosen]
+    for pattern in modality.source.exclude:
+        if not fnmatch.filter(known, pattern):
+            problems.add(no_column(pattern, known, source), *where, "exclude")
+        chosen = [c for c in chosen if not fnmatch.fnmatchcase(c, pattern)]
+    if not chosen:
+        problems.add("no column is left", *where, "columns")
+    return {c: "list" if "list" in known[c] or known[c] == "array" else "number" for c in chosen}
+
+
+def _same_files(target: str | Source, source: Source) -> bool:
+    return isinstance(target, Source) and target.paths == source.paths
+
+
+def first_rows(
+    source: SourcePlan, problems: Problems, where: tuple[str | int, ...]
+) -> pa.Table | None:
+    """Some rows as ingest will read them; a problem if most of them would be dead letters."""
+    try:
+        rows = next(sources.read_part(source, sources.parts(source)[0], SAMPLE), None)
+    except (OSError, ValueError) as error:
+        problems.add(str(error), *where)
+        return None
+    if rows is None:
+        return rows_schema(source).empty_table()
+    wrong = rows.column("message").drop_null()
+    if len(wrong) > len(rows) / 2:
+        problems.add(
+            f"{source.names[0]}: {len(wrong)} of the first {len(rows)} rows cannot be used; "
+            f"the first: {wrong[0].as_py()}",
+            *where,
+        )
+        return None
+    return rows
+
+
+def _widths(
+    source: SourcePlan, rows: pa.Table, problems: Problems, where: tuple[str | int, ...]
+) -> dict[str, int]:
+    """Lengths of list columns, from the first row that has one."""
+    widths = {}
+    for column, kind in source.columns.items():
+        if kind == "list":
+            lengths = pc.list_value_length(rows.column(column)).drop_null()
+            if len(lengths):
+                widths[column] = lengths[0].as_py()
+            else:
+                problems.add(f"column {column!r} has no value to tell its length", *where)
+    return widths
+
+
+def _check_payloads(
+    source: SourcePlan, rows: pa.Table, problems: Problems, where: tuple[str | int, ...]
+) -> None:
+    """A wrong folder makes every payload missing: say so before work starts."""
+    assert source.uri is not None
+    uris = rows.column("uri").drop_null().to_pylist()[:100]
+    wrong, _ = examine(locate(source, np.zeros(len(uris), int), uris), 2**62)
+    if uris and all(isinstance(bad, BadRecord) for bad in wrong):
+        assert wrong[0] is not None
+        problems.add(
+            f"none of the first {len(uris)} files is there: {wrong[0].message} (paths in a "
+            "manifest are relative to the manifest's folder)",
+            *where,
+            "uri",
+        )
+
+
+def count_rows(source: SourcePlan) -> int:
+    """Number of rows of all files."""
+    if source.format == "files":
+        return len(source.files)
+    return sum(sources.count_rows(file, source.format) for file in source.files)
