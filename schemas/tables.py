@@ -94,7 +94,7 @@ def fused_schema(
         pa.field("fused", vector_type(len(names)), nullable=False),
     ]
     if kept:
-        fields += [(name, vector_type(d)) for name, d in modalities.items()]
+        fields += [pa.field(name, vector_type(d), nullable=False) for name, d in modalities.items()]
     return pa.schema(fields).with_metadata(
         {"names": json.dumps(names), "slices": json.dumps(slices)}
     )

@@ -324,3 +324,21 @@ def test_the_example_is_the_same_each_time(finished: Path, tmp_path: Path) -> No
     assert hashes(tmp_path / "again", ".") == {
         name: digest for name, digest in hashes(finished, ".").items() if "output/" not in name
     }
+
+
+def test_a_runner_named_on_the_command_line_writes_the_same_bytes(
+    finished: Path, tmp_path: Path
+) -> None:
+    must("fuse", finished / "recipe.yaml", "--to", tmp_path / "out", "--runner=FnApiRunner")
+    assert hashes(tmp_path / "out") == hashes(finished / "output")
+
+
+def test_an_average_is_over_the_modalities_present(finished: Path, tmp_path: Path) -> None:
+    options = "--set=fuse={method: average, dimension: 8, keep_modalities: true}"
+    must("fuse", finished / "recipe.yaml", "--to", tmp_path / "out", options)
+    fused = table(tmp_path / "out", "fused")
+    assert matrix(fused["fused"]).shape == (len(fused), 8)
+    assert json.loads(fused.schema.metadata[b"slices"]) == {"average": [0, 8]}
+    for row in fused.to_pylist():
+        for name, present in row["present"].items():
+            assert any(row[name]) == present or name == "note"  # a text may have no known word

@@ -12,7 +12,7 @@ from schemas.arrays import load_arrays, save_arrays
 from schemas.layout import FUSED, Layout
 from schemas.plan import Plan
 from schemas.receipts import Receipt, fingerprint, once
-from schemas.tables import fused_schema, vector_type, vectors, write_table
+from schemas.tables import fused_schema, vectors, write_table
 from transforms.fusion.joining import Joined, feature_names, join_bucket
 from transforms.fusion.moments import Moments, merge_all
 from transforms.fusion.splitting import Splits
@@ -170,7 +170,6 @@ def _write_fused(plan: Plan, joined: Joined, fusion: Fusion, target: str) -> int
     ]
     kept = recipe.fuse.keep_modalities
     if kept:
-        # A missing modality's own features are null: there is no vector to show.
         for i, modality in enumerate(plan.modalities):
             columns.append(_own_features(blocks[modality.name], joined.present[:, i]))
     schema = fused_schema(
@@ -186,7 +185,5 @@ def _write_fused(plan: Plan, joined: Joined, fusion: Fusion, target: str) -> int
 
 
 def _own_features(values: np.ndarray, present: np.ndarray) -> pa.Array:
-    flat = pa.array(np.ascontiguousarray(np.where(present[:, None], values, 0)).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(
-        flat, type=vector_type(values.shape[1]), mask=pa.array(~present)
-    )
+    """A modality's own features; zeros where it is missing, as few readers take null vectors."""
+    return vectors(np.where(present[:, None], values, np.float32(0)))
