@@ -22,8 +22,6 @@ from transforms.join import FitFusion, JoinBuckets
 from transforms.predict import Predict
 from transforms.split import splits_of
 
-UPTO = ("ingest", "extract", "fuse")
-
 
 def build(pipeline: beam.Pipeline, plan: Plan, upto: str = "fuse") -> None:
     """Add the flow to a pipeline, up to and including a step.

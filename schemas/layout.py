@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 from schemas import storage
 
-STEPS = ("ingest", "extract", "fuse", "train")
 FUSED = "fused"  # stands for the modality in the receipts of steps that concern all of them
 
 

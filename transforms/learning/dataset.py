@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.plan import Plan
-from schemas.tables import matrix, metadata, open_parquet, read_table
+from schemas.tables import matrix, read_table
+from transforms.fusion.joining import feature_names
 from transforms.fusion.strategies import fit_rows
 from transforms.learning.training import TrainingSet
 
@@ -48,7 +49,7 @@ def load_training_set(plan: Plan) -> TrainingSet:
     )
     test = pc.equal(rows.column("split"), "test").to_numpy()
     fused = matrix(rows.column("fused"))
-    dimensions = {name: _names(layout, name) for name in names}
+    dimensions = {name: feature_names(plan, name) for name in names}
     recipe = plan.recipe
 
     def fuse(training: np.ndarray, modalities: tuple[str, ...]) -> np.ndarray:
@@ -90,8 +91,3 @@ def _aligned(path: str, keys: pa.ChunkedArray) -> np.ndarray:
     there = pc.is_valid(at).to_numpy(zero_copy_only=False)
     out[there] = values[at.drop_null().to_numpy()]
     return out
-
-
-def _names(layout: Layout, modality: str) -> list[str]:
-    with open_parquet(layout.features(modality, 0)) as file:
-        return metadata(file.schema_arrow, "names")
