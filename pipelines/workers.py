@@ -43,8 +43,12 @@ class WorkerPool:
     """
 
     def __init__(self, size: int, prepare: Callable[[], None], log: str | None = None) -> None:
-        if threading.active_count() > 1:
-            raise RuntimeError("worker processes must be forked before threads are started")
+        # fsspec has a thread of its own for remote stores, and makes a new one after a fork.
+        others = {t.name for t in threading.enumerate()} - {"MainThread", "fsspecIO"}
+        if others:
+            raise RuntimeError(
+                f"worker processes must be forked before threads are started: {others}"
+            )
         self._free: list[tuple[int, socket.socket]] = []
         self._running: dict[int, str] = {}
         self._closing = False

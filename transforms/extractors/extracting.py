@@ -129,7 +129,7 @@ def _decode_payloads(modality: ModalityPlan, tables: Iterator[pa.Table]) -> Iter
     module = importlib.import_module(f"transforms.extractors.{modality.recipe.kind}")
     if recipe.payload == "embed":
         for table in tables:
-            found = payloads.embedded(table.column("payload"))
+            found = table.column("payload").to_pylist()
             yield _each(
                 modality, table.select(["key", "source", "row", "uri"]), found, module.decode
             )

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import pyarrow as pa
 
 from schemas import storage
 from schemas.plan import SourcePlan
@@ -160,11 +159,6 @@ def _read(path: str, opened: int | OSError, max_bytes: int) -> Payload:
 
 def _bounded(path: str, data: bytes, max_bytes: int) -> Payload:
     return _too_large(path, len(data), max_bytes) if len(data) > max_bytes else data
-
-
-def embedded(column: pa.ChunkedArray) -> list[Payload]:
-    """Payloads that are in the records themselves."""
-    return column.to_pylist()
 
 
 def _failure(path: str, error: OSError) -> BadRecord:
