@@ -15,7 +15,7 @@ from schemas.plan import Plan
 from schemas.recipe import TARGET
 from transforms.audit import Audit
 from transforms.extract import Extract, FinishFits, Fit
-from transforms.extractors.extracting import fits
+from transforms.extractors.extracting import rounds
 from transforms.fuse import Fuse
 from transforms.ingest import Ingest, ReadRows
 from transforms.join import FitFusion, JoinBuckets
@@ -61,25 +61,42 @@ def _extract(
     plan: Plan, records: dict[str, beam.PCollection], splits: Any
 ) -> list[beam.PCollection]:
     """Features of each modality; of those that learn from the training rows, after the fit."""
-    learners = [m.name for m in plan.modalities if fits(m)]
+    needed = {m.name: rounds(m) for m in plan.modalities}
     known: Any = {}
     if plan.fitted is not None:
-        known, learners = dict.fromkeys(learners, plan.fingerprints["fitted"]), []
+        known = {name: plan.fingerprints["fitted"] for name, last in needed.items() if last}
+        needed = dict.fromkeys(needed, 0)
     features = [
-        records[m.name] | f"{m.name}: extract" >> Extract(plan, known)
-        for m in plan.modalities
-        if m.name not in learners
+        records[name] | f"{name}: extract" >> Extract(plan, known)
+        for name, last in needed.items()
+        if not last
     ]
-    if learners:
-        sums = tuple(records[n] | f"{n}: fit" >> Fit(plan, splits) for n in learners)
-        fitted = beam.pvalue.AsDict(sums | "Fit" >> FinishFits(plan))
-        # Put together and cut again: so they are branches of one stage, not a stage each.
-        waiting = tuple(records[n] for n in learners) | "Fitted modalities" >> beam.Flatten()
-        cut = waiting | "Fitted" >> beam.Partition(
-            lambda receipt, _: learners.index(receipt.modality), len(learners)
+    for number in range(1, max(needed.values()) + 1):
+        again = "" if number == 1 else f", round {number}"
+        sums = tuple(
+            records[name] | f"{name}: fit{again}" >> Fit(plan, number, known, splits)
+            for name, last in needed.items()
+            if last >= number
         )
-        features += [
-            branch | f"{name}: extract" >> Extract(plan, fitted)
-            for name, branch in zip(learners, cut, strict=True)
-        ]
+        known = beam.pvalue.AsDict(sums | f"Fit{again}" >> FinishFits(plan, number))
+        features += _extract_fitted(
+            plan, records, [name for name, last in needed.items() if last == number], known, again
+        )
     return features
+
+
+def _extract_fitted(
+    plan: Plan, records: dict[str, beam.PCollection], names: list[str], known: Any, again: str
+) -> list[beam.PCollection]:
+    """Features of the modalities whose fit ends with the same round."""
+    if not names:
+        return []
+    # Put together and cut again: so they are branches of one stage, not a stage each.
+    waiting = tuple(records[n] for n in names) | f"Fitted modalities{again}" >> beam.Flatten()
+    cut = waiting | f"Fitted{again}" >> beam.Partition(
+        lambda receipt, _: names.index(receipt.modality), len(names)
+    )
+    return [
+        branch | f"{name}: extract" >> Extract(plan, known)
+        for name, branch in zip(names, cut, strict=True)
+    ]

@@ -32,7 +32,7 @@ from schemas.recipe import (
     Source,
 )
 from schemas.tables import has_payload
-from transforms.extractors.extracting import extract_identity, extractors_of
+from transforms.extractors.extracting import extract_identity, extractors_of, rounds
 from transforms.fusion.fusing import GROUP
 from transforms.fusion.strategies import needs
 from transforms.records import sources
@@ -250,7 +250,7 @@ def _fingerprints(
             FORMAT_VERSION, _source_part(modality.source), own.duplicates, payload
         )
         out[f"extract/{modality.name}"] = fingerprint(FORMAT_VERSION, extract_identity(modality))
-        if any(extractor.fits for _, extractor in extractors_of(modality)):
+        if rounds(modality):
             # Which rows are training rows counts only for what learns from them.
             out[f"fits/{modality.name}"] = split = _split_part(recipe)
             out[f"extract/{modality.name}"] = fingerprint(out[f"extract/{modality.name}"], split)

@@ -206,7 +206,7 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
         elif kind == "fuse":
             folders = [
                 *(f"receipts/{part}/{FUSED}" for part in ("join", "fitted", "fuse")),
-                *("statistics/join", "fused"),
+                *(f"statistics/{FUSED}", "fused"),
             ]
             storage.remove(layout.fitted("fusion.npz"))
             storage.remove(layout.fitted("fusion.json"))

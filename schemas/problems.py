@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.options import FieldError, UnknownName
+from schemas.options.base import FieldError, UnknownName
 from schemas.recipe import NAME, Recipe
 
 Loc = tuple[str | int, ...]

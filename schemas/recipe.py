@@ -10,20 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_serializer, model_validator
 
-from schemas.options import (
-    AudioExtract,
-    Extract,
-    FieldError,
-    ImageExtract,
-    LdaOptions,
-    LogisticOptions,
-    Options,
-    RidgeOptions,
-    TableExtract,
-    TextExtract,
-    UnknownName,
-    VectorExtract,
-)
+from schemas.options.audio import AudioExtract
+from schemas.options.base import Extract, FieldError, Options, UnknownName
+from schemas.options.image import ImageExtract
+from schemas.options.models import LdaOptions, LogisticOptions, RidgeOptions
+from schemas.options.table import TableExtract
+from schemas.options.text import TextExtract
+from schemas.options.vector import VectorExtract
 from schemas.sources import Format as Format
 from schemas.sources import PayloadSource, Source, TableSource, TextSource, VectorSource
 

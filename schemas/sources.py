@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.options import FieldError, Options
+from schemas.options.base import FieldError, Options
 
 Format = Literal["csv", "tsv", "jsonl", "parquet", "files"]
 

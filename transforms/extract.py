@@ -24,32 +24,41 @@ class Fit(beam.PTransform):
 
     Args:
         plan: of the run.
+        number: of the round, from 1.
+        before: modality -> fingerprint of what the rounds before have learnt, or a side input of
+            that.
         splits: a `Splits`, or a side input of one.
     """
 
-    def __init__(self, plan: Plan, splits: Any) -> None:
+    def __init__(self, plan: Plan, number: int, before: Any, splits: Any) -> None:
         super().__init__()
-        self.plan, self.splits = plan, splits
+        self.plan, self.number, self.before, self.splits = plan, number, before, splits
 
     def expand(self, records: beam.PCollection) -> beam.PCollection:
-        return records | "Bucket" >> beam.Map(fit_one, self.plan, self.splits).with_output_types(
-            Part
-        )
+        return records | "Bucket" >> beam.Map(
+            fit_one, self.plan, self.number, self.before, self.splits
+        ).with_output_types(Part)
 
 
 class FinishFits(beam.PTransform):
-    """Sums of all buckets of all modalities in, (modality, fingerprint of its fit) out."""
+    """Sums of all buckets of all modalities in, (modality, fingerprint of its fit) out.
 
-    def __init__(self, plan: Plan) -> None:
+    Args:
+        plan: of the run.
+        number: of the round, from 1.
+    """
+
+    def __init__(self, plan: Plan, number: int) -> None:
         super().__init__()
-        self.plan = plan
+        self.plan, self.number = plan, number
 
     def expand(self, parts: tuple[beam.PCollection, ...]) -> beam.PCollection:
         return (
             parts
             | "All modalities" >> beam.Flatten()
             | "Together" >> beam.GroupByKey()
-            | "Finish" >> beam.Map(finish_one, self.plan).with_output_types(tuple[str, str])
+            | "Finish"
+            >> beam.Map(finish_one, self.plan, self.number).with_output_types(tuple[str, str])
         )
 
 
@@ -71,19 +80,22 @@ class Extract(beam.PTransform):
         ).with_output_types(Receipt)
 
 
-def fit_one(records: Receipt, plan: Plan, splits: Splits) -> Part:
+def fit_one(
+    records: Receipt, plan: Plan, number: int, before: dict[str, str], splits: Splits
+) -> Part:
     """Sums of one bucket for the extractors that fit."""
 
     def training(keys: pa.Array) -> np.ndarray:
         return training_rows(plan, records.bucket, keys, splits)
 
-    return records.modality, fit_bucket(plan, records, training, splits.fingerprint)
+    learnt = before.get(records.modality, "")
+    return records.modality, fit_bucket(plan, records, number, learnt, training, splits.fingerprint)
 
 
-def finish_one(together: tuple[str, Iterable[Receipt]], plan: Plan) -> tuple[str, str]:
+def finish_one(together: tuple[str, Iterable[Receipt]], plan: Plan, number: int) -> tuple[str, str]:
     """A modality, and the fingerprint of what was fitted from all its buckets."""
     name, receipts = together
-    return name, finish_fit(plan, name, complete(receipts, plan)).fingerprint
+    return name, finish_fit(plan, name, number, complete(receipts, plan)).fingerprint
 
 
 def complete(receipts: Iterable[Receipt], plan: Plan) -> list[Receipt]:

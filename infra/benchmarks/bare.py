@@ -24,10 +24,13 @@ import pyarrow.csv as pa_csv
 
 from schemas.recipe import AudioModality, ImageModality
 from schemas.tables import vector_type, vectors, write_table
-from transforms.extractors import audio, image
+from transforms.extractors.audio import decoding as audio_decoding
+from transforms.extractors.audio.log_mel import LogMel
 from transforms.extractors.base import Batch, Context
-from transforms.extractors.table import Columns
-from transforms.extractors.text import Tfidf
+from transforms.extractors.image import decoding as image_decoding
+from transforms.extractors.image.hog import Hog
+from transforms.extractors.table.columns import Columns
+from transforms.extractors.text.tfidf import Tfidf
 
 BATCH = 64
 ROWS = 2000  # of a written file
@@ -45,7 +48,7 @@ def work(folder: str, output: str, rows: pa.Table, number: int, channel: Connect
     pa.set_cpu_count(1)
     text, table = Tfidf(dimension=256), Columns()
     table.context = Context(columns=dict.fromkeys("abcd", "number"))
-    hog, mel = image.Hog(size=64), audio.LogMel(segments=1)
+    hog, mel = Hog(size=64), LogMel(segments=1)
     mel.context = Context(rate=16_000)
     words = rows.column("text").to_pylist()
     numbers = rows.select(list("abcd"))
@@ -63,8 +66,8 @@ def work(folder: str, output: str, rows: pa.Table, number: int, channel: Connect
         fused = np.empty((len(keys), width), np.float32)
         for start in range(first, first + len(keys), BATCH):
             stop = min(start + BATCH, first + len(keys))
-            images = [image.decode(_read(folder, p), IMAGES) for p in png[start:stop]]
-            sounds = [audio.decode(_read(folder, p), AUDIO) for p in wav[start:stop]]
+            images = [image_decoding.decode(_read(folder, p), IMAGES) for p in png[start:stop]]
+            sounds = [audio_decoding.decode(_read(folder, p), AUDIO) for p in wav[start:stop]]
             parts = (
                 hog.transform(Batch(images)),
                 mel.transform(Batch(sounds)),

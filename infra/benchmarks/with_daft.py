@@ -16,10 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from infra.benchmarks.bare import AUDIO, IMAGES
-from transforms.extractors import audio, image
+from transforms.extractors.audio import decoding as audio_decoding
+from transforms.extractors.audio.log_mel import LogMel
 from transforms.extractors.base import Batch, Context
-from transforms.extractors.table import Columns
-from transforms.extractors.text import Tfidf
+from transforms.extractors.image import decoding as image_decoding
+from transforms.extractors.image.hog import Hog
+from transforms.extractors.table.columns import Columns
+from transforms.extractors.text.tfidf import Tfidf
 
 WIDTH = 2104
 
@@ -38,7 +41,7 @@ def main(folder: str, output: str) -> None:
     text.load(text.finish(text.merge([text.partial(Batch(words))])))
     numbers = tables.to_arrow().select(list("abcd"))
     table.load(table.finish(table.merge([table.partial(Batch(numbers))])))
-    hog, mel = image.Hog(size=64), audio.LogMel(segments=1)
+    hog, mel = Hog(size=64), LogMel(segments=1)
     mel.context = Context(rate=16_000)
 
     def read(path: str) -> bytes:
@@ -49,8 +52,8 @@ def main(folder: str, output: str) -> None:
     def fuse(png, wav, words, a, b, c, d):
         columns = {n: s.to_arrow() for n, s in zip("abcd", (a, b, c, d), strict=True)}
         parts = (
-            hog.transform(Batch([image.decode(read(p), IMAGES) for p in png.to_pylist()])),
-            mel.transform(Batch([audio.decode(read(p), AUDIO) for p in wav.to_pylist()])),
+            hog.transform(Batch([image_decoding.decode(read(p), IMAGES) for p in png.to_pylist()])),
+            mel.transform(Batch([audio_decoding.decode(read(p), AUDIO) for p in wav.to_pylist()])),
             text.transform(Batch(words.to_pylist())),
             table.transform(Batch(pa.table(columns))),
         )

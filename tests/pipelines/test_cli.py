@@ -101,7 +101,7 @@ def test_a_failing_step_is_one_line_and_a_log(copy: Path) -> None:
         "from transforms.extractors.base import Extractor\n"
         "class Broken(Extractor):\n"
         "    kind = 'text'\n"
-        "    fits = True\n"
+        "    rounds = 1\n"
         "    def names(self): return ['x']\n"
         "    def partial(self, batch): raise RuntimeError('out of luck')\n"
     )

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas.options import FieldError, TableExtract, UnknownName
+from schemas.options.base import FieldError, UnknownName
+from schemas.options.table import TableExtract
 from schemas.recipe import (
     RESERVED,
     Concatenate,

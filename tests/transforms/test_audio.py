@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.recipe import AudioModality
-from transforms.extractors.audio import LogMel, decode
+from transforms.extractors.audio.decoding import decode
+from transforms.extractors.audio.log_mel import LogMel
 from transforms.extractors.base import BadRecord, Batch, Context
 
 RATE = 16_000

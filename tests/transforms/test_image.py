@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from schemas.recipe import ImageModality
-from transforms.extractors import image as module
 from transforms.extractors.base import BadRecord, Batch, Extractor
-from transforms.extractors.image import Color, Hog, Pixels, decode
+from transforms.extractors.image.color import Color
+from transforms.extractors.image.decoding import decode
+from transforms.extractors.image.hog import Hog
+from transforms.extractors.image.pixels import Pixels
+from transforms.extractors.image.resizing import grey
 
 BACKGROUND = (10, 200, 90)
 
@@ -348,7 +351,7 @@ def test_hog_is_that_of_scikit_image(size: int, orientations: int, cell: int, bl
     hog = Hog(size=size, orientations=orientations, cell=cell, block=block)
     want = [
         feature.hog(
-            module._grey(image, size) / 255,
+            grey(image, size) / 255,
             orientations,
             (cell, cell),
             (block, block),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from schemas.options import LdaOptions, LogisticOptions, RidgeOptions
+from schemas.options.models import LdaOptions, LogisticOptions, RidgeOptions
 from schemas.recipe import Models
 from transforms.learning import candidates, training
 from transforms.learning.artefacts import model_bytes

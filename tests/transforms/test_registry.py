@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from schemas.recipe import Modality
 from transforms.extractors import BUILTIN, build, feature_names, identity
 from transforms.extractors.base import Context, Extractor
-from transforms.extractors.table import Columns
-from transforms.extractors.vector import Vector
+from transforms.extractors.table.columns import Columns
+from transforms.extractors.vector.vector import Vector
 
 SOURCES = {
     "image": {"path": "a.csv"},
@@ -119,8 +119,8 @@ from transforms.extractors import build
 from transforms.extractors.base import Context
 table = {"kind": "table", "source": {"path": "a.csv", "columns": {"a": "number"}}}
 build(TypeAdapter(Modality).validate_python(table), Context(columns={"a": "number"}))
-assert "transforms.extractors.table" in sys.modules
-heavy = {"cv2", "soundfile", "soxr", "sklearn", "apache_beam", "transforms.extractors.text"}
+assert "transforms.extractors.table.columns" in sys.modules
+heavy = {"cv2", "soundfile", "soxr", "sklearn", "apache_beam", "transforms.extractors.text.tfidf"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     root = Path(__file__).parents[2]
@@ -158,7 +158,11 @@ def test_a_class_without_a_file_cannot_be_known() -> None:
         ("{own}.texts.NotOne", {}, "is not a subclass of transforms.extractors.base.Extractor"),
         ("{own}.texts.np", {}, "is not a subclass of transforms.extractors.base.Extractor"),
         ("{own}.texts.NoKind", {}, "does not say its `kind`, but the modality's kind is 'text'"),
-        ("transforms.extractors.table.Columns", {}, "reads 'table', but the modality's kind is"),
+        (
+            "transforms.extractors.table.columns.Columns",
+            {},
+            "reads 'table', but the modality's kind is",
+        ),
         ("{own}.texts.Plain", {"size": 3}, "{own}.texts.Plain: Plain has no options, got: size"),
         ("{own}.texts.Picky", {}, "missing 1 required positional argument: 'size'"),
         ("{own}.texts.Picky", {"size": 4}, "{own}.texts.Picky: size must be at most 3"),

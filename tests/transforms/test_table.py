@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from schemas.arrays import load_arrays, save_arrays
 from schemas.errors import DataError
 from transforms.extractors.base import Batch, Context, State
-from transforms.extractors.table import Columns
+from transforms.extractors.table.columns import Columns
 
 TYPES = {"number": pa.float64(), "category": pa.string()}
 MIXED = {"age": "number", "usage": "category", "height": "number"}

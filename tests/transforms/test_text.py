@@ -17,8 +17,9 @@ from sklearn.utils import murmurhash3_32 as reference_hash
 from schemas.arrays import load_arrays, save_arrays
 from schemas.recipe import TextModality
 from transforms.extractors.base import BadRecord, Batch
-from transforms.extractors.murmur import murmur3_32
-from transforms.extractors.text import Tfidf, check, decode
+from transforms.extractors.text.decoding import check, decode
+from transforms.extractors.text.murmur import murmur3_32
+from transforms.extractors.text.tfidf import Tfidf
 
 EMOJI = Path(__file__).parents[3] / "shared" / "data" / "emoji" / "text.csv"
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))

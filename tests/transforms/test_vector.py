@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from transforms.extractors.base import Batch, Context
-from transforms.extractors.vector import Vector, decode_columns, dimension_names
+from transforms.extractors.vector.decoding import decode_columns, dimension_names
+from transforms.extractors.vector.vector import Vector
 
 LISTS = {
     "list": pa.list_(pa.float64()),

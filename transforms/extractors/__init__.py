@@ -2,7 +2,6 @@
 
 base: what an extractor is, and the batches that it reads.
 image, audio, text, table, vector: decoding of that kind of record, and its extractors.
-murmur: the hash that gives a term its slot.
 pooling: several rows of a key become one.
 extracting: the above put to work on the files of an output.
 
@@ -28,13 +27,13 @@ from schemas.recipe import Modality
 from transforms.extractors.base import Context, Extractor
 
 BUILTIN = {
-    ("image", "hog"): "transforms.extractors.image.Hog",
-    ("image", "color"): "transforms.extractors.image.Color",
-    ("image", "pixels"): "transforms.extractors.image.Pixels",
-    ("audio", "log_mel"): "transforms.extractors.audio.LogMel",
-    ("text", "tfidf"): "transforms.extractors.text.Tfidf",
-    ("table", "columns"): "transforms.extractors.table.Columns",
-    ("vector", "vector"): "transforms.extractors.vector.Vector",
+    ("image", "hog"): "transforms.extractors.image.hog.Hog",
+    ("image", "color"): "transforms.extractors.image.color.Color",
+    ("image", "pixels"): "transforms.extractors.image.pixels.Pixels",
+    ("audio", "log_mel"): "transforms.extractors.audio.log_mel.LogMel",
+    ("text", "tfidf"): "transforms.extractors.text.tfidf.Tfidf",
+    ("table", "columns"): "transforms.extractors.table.columns.Columns",
+    ("vector", "vector"): "transforms.extractors.vector.vector.Vector",
 }
 """Dotted name of each built-in extractor, by kind of modality and name in a recipe."""
 

@@ -71,20 +71,23 @@ class Extractor:
     numbers. A row's numbers must not depend on the other rows of its batch. Raising anything
     in `transform` makes dead letters of the rows that raise when tried alone.
 
-    An extractor with `fits = True` also learns from the training rows, in any number of
+    An extractor with `rounds` of 1 or more also learns from the training rows, in any number of
     processes: `partial` on each batch, `merge` in a fixed order, `finish` once. What `finish`
     returns is saved in the output and given to `load` before the first `transform`, in this
-    run and at prediction.
+    run and at prediction. With more rounds (inverse document frequencies of words that a first
+    round has found, say) it all happens again, each time after `load` of what the rounds before
+    have finished.
 
     Class attributes:
         kind: image, audio, text, table or vector.
         version: to be raised when the numbers change for the same options.
-        fits: whether there is something to learn.
+        rounds: passes over the training rows that it learns from; a property may tell it from
+            the options.
     """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
-    fits: ClassVar[bool] = False
+    rounds: int = 0
     context: Context = Context()
 
     def __init__(self, **options: Any) -> None:
@@ -101,15 +104,17 @@ class Extractor:
 
     def partial(self, batch: Batch) -> State:
         """What is to be remembered of these training rows."""
-        raise NotImplementedError(f"{type(self).__name__} fits, so it must define partial()")
+        raise NotImplementedError(f"{type(self).__name__} learns, so it must define partial()")
 
     def merge(self, states: Sequence[State]) -> State:
         """One state for all the rows of several states, which are in a fixed order."""
-        raise NotImplementedError(f"{type(self).__name__} fits, so it must define merge()")
+        raise NotImplementedError(f"{type(self).__name__} learns, so it must define merge()")
 
     def finish(self, state: State) -> State:
         """What `load` will need, from the state of all training rows."""
         return state
 
     def load(self, fitted: State) -> None:
-        """Take what `finish` returned; `transform` follows."""
+        """Take what the `finish` of all rounds so far returned; `partial` of the next round or
+        `transform` follows.
+        """

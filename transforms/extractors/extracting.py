@@ -48,7 +48,7 @@ def context_of(modality: ModalityPlan) -> Context:
     if modality.recipe.kind == "table":
         return Context(columns=dict(modality.source.columns))
     if modality.recipe.kind == "vector":
-        from transforms.extractors.vector import dimension_names
+        from transforms.extractors.vector.decoding import dimension_names
 
         names = dimension_names(modality.source.columns, modality.widths)
         return Context(columns=dict.fromkeys(names, "number"))
@@ -61,9 +61,9 @@ def extractors_of(modality: ModalityPlan) -> list[tuple[str, Extractor]]:
     return list(zip(names, build(modality.recipe, context_of(modality)), strict=True))
 
 
-def fits(modality: ModalityPlan) -> bool:
-    """Whether any extractor of the modality learns from the training rows."""
-    return any(extractor.fits for _, extractor in extractors_of(modality))
+def rounds(modality: ModalityPlan) -> int:
+    """Passes over the training rows that the modality's extractors need; 0 if none learns."""
+    return max(extractor.rounds for _, extractor in extractors_of(modality))
 
 
 def extract_identity(modality: ModalityPlan) -> dict:
@@ -108,14 +108,14 @@ def _decode_values(modality: ModalityPlan, rows: pa.Table) -> _Decoded:
     if modality.recipe.kind == "table":
         return _Decoded(Batch(values), where, [])
     if modality.recipe.kind == "vector":
-        from transforms.extractors.vector import decode_columns
+        from transforms.extractors.vector.decoding import decode_columns
 
         matrix, wrong = decode_columns(values, modality.widths)
         keep = np.ones(len(rows), bool)
         keep[list(wrong)] = False
         lost = [(where.filter(pa.array(~keep)), [wrong[i] for i in sorted(wrong)])] if wrong else []
         return _Decoded(Batch(matrix[keep]), where.filter(pa.array(keep)), lost)
-    from transforms.extractors.text import check
+    from transforms.extractors.text.decoding import check
 
     columns = [pc.fill_null(values.column(name), "") for name in values.column_names]
     texts = pc.binary_join_element_wise(*columns, "\n") if len(columns) > 1 else columns[0]
@@ -126,7 +126,7 @@ def _decode_payloads(modality: ModalityPlan, tables: Iterator[pa.Table]) -> Iter
     recipe = modality.recipe
     assert isinstance(recipe, PayloadModality)
     # Imported by name, so that a recipe without images needs no image library.
-    module = importlib.import_module(f"transforms.extractors.{modality.recipe.kind}")
+    module = importlib.import_module(f"transforms.extractors.{recipe.kind}.decoding")
     if recipe.payload == "embed":
         for table in tables:
             found = table.column("payload").to_pylist()
@@ -170,19 +170,25 @@ def _each(modality: ModalityPlan, where: pa.Table, found: list, decode: Callable
 # --- fit ---------------------------------------------------------------------------------------
 
 
-def fit_bucket(plan: Plan, records: Receipt, training: Training, splits: str) -> Receipt:
-    """Sums of one bucket's training rows for every extractor that fits.
+def fit_bucket(
+    plan: Plan, records: Receipt, number: int, before: str, training: Training, splits: str
+) -> Receipt:
+    """Sums of one bucket's training rows for every extractor that learns.
 
     Args:
         plan: of the run.
         records: the receipt of the bucket's records.
+        number: of the round, from 1.
+        before: fingerprint of what the rounds before have learnt; empty in the first.
         training: which keys are training rows.
         splits: fingerprint of the split into training and test.
     """
     modality = plan.modality(records.modality)
     layout = Layout(plan.output, plan.buckets)
-    own = fingerprint(plan.fingerprints[f"extract/{modality.name}"], records.fingerprint, splits)
-    learners = [(name, e) for name, e in extractors_of(modality) if e.fits]
+    own = fingerprint(
+        plan.fingerprints[f"extract/{modality.name}"], records.fingerprint, splits, before
+    )
+    learners = _learners(plan, modality, number)
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
         states: dict[str, list[State]] = {name: [] for name, _ in learners}
@@ -201,14 +207,14 @@ def fit_bucket(plan: Plan, records: Receipt, training: Training, splits: str) ->
         for name, extractor in learners:
             if states[name]:
                 arrays |= prefixed(name, extractor.merge(states[name]))
-        path = layout.statistics(modality.name, records.bucket)
+        path = layout.statistics(_round(modality.name, number), records.bucket)
         return {"training_rows": rows}, {path: save_arrays(path, arrays)}
 
-    return once(layout, "fit", modality.name, records.bucket, own, work)
+    return once(layout, "fit", _round(modality.name, number), records.bucket, own, work)
 
 
-def finish_fit(plan: Plan, name: str, parts: list[Receipt]) -> Receipt:
-    """Merge the buckets' sums in bucket order, finish the fit and save it.
+def finish_fit(plan: Plan, name: str, number: int, parts: list[Receipt]) -> Receipt:
+    """Merge the buckets' sums in bucket order, finish a round of the fit and save it.
 
     Returns:
         A receipt whose fingerprint stands for what was fitted.
@@ -217,26 +223,40 @@ def finish_fit(plan: Plan, name: str, parts: list[Receipt]) -> Receipt:
     layout = Layout(plan.output, plan.buckets)
     parts = sorted(parts, key=lambda part: part.bucket)
     own = fingerprint([part.fingerprint for part in parts])
-    learners = [(label, e) for label, e in extractors_of(modality) if e.fits]
+    learners = _learners(plan, modality, number)
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
         merged: dict[str, State] = {}
         for part in parts:
-            arrays = load_arrays(layout.statistics(name, part.bucket))
+            arrays = load_arrays(layout.statistics(_round(name, number), part.bucket))
             for label, extractor in learners:
                 state = below(label, arrays)
                 if state:
                     before = [merged[label]] if label in merged else []
                     merged[label] = extractor.merge([*before, state])
-        fitted: dict[str, np.ndarray] = {}
+        fitted = load_arrays(_fitted_path(plan, name, number - 1)) if number > 1 else {}
         for label, extractor in learners:
             # An empty merge: no training row at all has this modality.
             state = merged[label] if label in merged else extractor.merge([])
             fitted |= prefixed(label, extractor.finish(state))
-        path = layout.fitted(f"{name}.npz")
+        path = _fitted_path(plan, name, number)
         return {}, {path: save_arrays(path, fitted)}
 
-    return once(layout, "fitted", name, 0, own, work)
+    return once(layout, "fitted", _round(name, number), 0, own, work)
+
+
+def _round(name: str, number: int) -> str:
+    return f"{name}/round-{number}"
+
+
+def _learners(plan: Plan, modality: ModalityPlan, number: int) -> list[tuple[str, Extractor]]:
+    """The extractors that take part in a round, with what the rounds before have learnt."""
+    learners = [(name, e) for name, e in extractors_of(modality) if e.rounds >= number]
+    if number > 1:
+        learnt = load_arrays(_fitted_path(plan, modality.name, number - 1))
+        for name, extractor in learners:
+            extractor.load(below(name, learnt))
+    return learners
 
 
 def _masked(batch: Batch, mask: np.ndarray) -> Batch:
@@ -272,9 +292,10 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
         extractors = extractors_of(modality)
-        arrays = load_arrays(_fitted_path(plan, modality.name)) if fitted else {}
+        last = rounds(modality)
+        arrays = load_arrays(_fitted_path(plan, modality.name, last)) if fitted else {}
         for name, extractor in extractors:
-            if extractor.fits:
+            if extractor.rounds:
                 extractor.load(below(name, arrays))
         names, slices = feature_names(extractors)
         pooled = Pooled(modality.recipe.duplicates, len(names), records.counts["records"])
@@ -314,8 +335,12 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
     return once(layout, "extract", modality.name, records.bucket, own, work)
 
 
-def _fitted_path(plan: Plan, name: str) -> str:
-    return Layout(plan.fitted or plan.output, plan.buckets).fitted(f"{name}.npz")
+def _fitted_path(plan: Plan, name: str, number: int) -> str:
+    """What a round has learnt: of the last it is what `transform` needs, and stays."""
+    layout = Layout(plan.fitted or plan.output, plan.buckets)
+    if number < rounds(plan.modality(name)):
+        return layout.at("statistics", name, f"round-{number}.npz")
+    return layout.fitted(f"{name}.npz")
 
 
 def transform_batch(

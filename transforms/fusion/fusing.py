@@ -62,7 +62,7 @@ def group_statistics(plan: Plan, upstream: dict[int, Upstream], splits: Splits) 
         arrays: dict[str, np.ndarray] = {}
         for name, total in sums.items():
             arrays |= total.to_arrays(name)
-        path = layout.statistics("join", buckets[0])
+        path = layout.statistics(FUSED, buckets[0])
         return {"training_rows": rows}, {path: save_arrays(path, arrays)}
 
     return once(layout, "join", FUSED, buckets[0], own, work)
@@ -81,7 +81,7 @@ def finish_fusion(plan: Plan, parts: list[Receipt]) -> Receipt:
     def work() -> tuple[dict[str, int], dict[str, int]]:
         totals: dict[str, Moments] = {}
         for part in parts:
-            arrays = load_arrays(layout.statistics("join", part.bucket))
+            arrays = load_arrays(layout.statistics(FUSED, part.bucket))
             for name in names:
                 if any(key.startswith(f"{name}/") for key in arrays):
                     one = Moments.from_arrays(name, arrays)

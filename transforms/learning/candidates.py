@@ -17,7 +17,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from schemas.options import LdaOptions, LogisticOptions, RidgeOptions
+from schemas.options.models import LdaOptions, LogisticOptions, RidgeOptions
 from schemas.recipe import Models
 
 # Of the gradient. scikit-learn's default of 1e-4 leaves probabilities wrong by several hundredths

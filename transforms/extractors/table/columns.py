@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import DataError
-from schemas.options import ColumnsOptions
+from schemas.options.table import ColumnsOptions
 from transforms.extractors.base import Batch, Extractor, State
 
 _TEXT = pa.large_string()
@@ -41,7 +41,7 @@ class Columns(Extractor):
     """
 
     kind: ClassVar[str] = "table"
-    fits: ClassVar[bool] = True
+    rounds = 1
 
     def __init__(self, **options: Any) -> None:
         self.options = ColumnsOptions(**options)

@@ -1,13 +1,11 @@
-"""Images: decoding, and features of the decoded pixels."""
+"""Images: from the bytes of a file to pixels."""
 
 from __future__ import annotations
 
-import functools
 import io
 import struct
 import warnings
 import zlib
-from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -18,9 +16,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from schemas.options import ColorOptions, HogOptions, PixelsOptions
 from schemas.recipe import ImageModality
-from transforms.extractors.base import BadRecord, Batch, Extractor
+from transforms.extractors.base import BadRecord
 
 # What is wrong with a file goes into its dead letter, with its key, not to the console without
 # it. OpenCV 4 and 5 differ in where they keep the function; 0 is silence in both.
@@ -240,161 +237,3 @@ def _over_background(rgba: np.ndarray, modality: ImageModality) -> np.ndarray:
     alpha = rgba[..., 3:].astype(np.uint16)
     background = np.array(modality.background, np.uint16)
     return ((rgba[..., :3] * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def _resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize to size x size: averages where it shrinks, straight lines where it grows."""
-    height, width = image.shape[:2]
-    small = (min(width, size), min(height, size))
-    if small != (width, height):
-        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-    if small != (size, size):
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
-    return image
-
-
-def _grey(image: np.ndarray, size: int) -> np.ndarray:
-    """Grey (ITU-R BT.601), resized: uint8[size, size]."""
-    return _resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size)
-
-
-@functools.lru_cache(maxsize=8)
-def _gradient_tables(orientations: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bin and length of each possible gradient of 8-bit pixels, at (dy + 255) * 511 + dx + 255.
-
-    Returns intp[511 * 511], and float64[511 * 511] for pixels scaled to 0 to 1.
-    """
-    step = np.arange(-255, 256)
-    dy, dx = (d.ravel() for d in np.meshgrid(step, step, indexing="ij"))
-    angle = np.rad2deg(np.arctan2(dy, dx)) % 180
-    bins = np.minimum(angle // (180 / orientations), orientations - 1).astype(np.intp)
-    return bins, np.hypot(dy, dx) / 255
-
-
-class Hog(Extractor):
-    """Histograms of oriented gradients of the grey image.
-
-    The numbers are those of scikit-image's `hog` with `block_norm="L2-Hys"` on the resized grey
-    image: unsigned gradients, hard bins, blocks of cells normalised with clipping at 0.2. Grey
-    levels are whole numbers, so gradients are looked up, not computed.
-
-    References:
-        Dalal, Triggs: Histograms of oriented gradients for human detection. CVPR 2005.
-    """
-
-    kind: ClassVar[str] = "image"
-
-    def __init__(self, **options: Any) -> None:
-        self.options = HogOptions(**options)
-        self._cells = self.options.size // self.options.cell
-        self._blocks = self._cells - self.options.block + 1
-
-    def names(self) -> list[str]:
-        """Block row and column, cell within the block row by row, orientation bin."""
-        blocks, cells = range(self._blocks), range(self.options.block**2)
-        return [
-            f"y{y}_x{x}_c{c}_b{b}"
-            for y in blocks
-            for x in blocks
-            for c in cells
-            for b in range(self.options.orientations)
-        ]
-
-    def transform(self, batch: Batch) -> np.ndarray:
-        """float32[n, blocks * blocks * block * block * orientations], from 0 to 1."""
-        o, side = self.options, self._blocks
-        out = np.empty((len(batch), side, side, o.block, o.block, o.orientations), np.float32)
-        for row, image in enumerate(batch.items):
-            cells = self._cell_histograms(_grey(image, o.size))
-            for y in range(o.block):
-                for x in range(o.block):
-                    out[row, :, :, y, x] = cells[y : y + side, x : x + side]
-        blocks = out.reshape(-1, o.block**2 * o.orientations)
-        _normalise(blocks)
-        np.minimum(blocks, 0.2, out=blocks)
-        _normalise(blocks)
-        return out.reshape(len(batch), side**2 * blocks.shape[1])
-
-    def _cell_histograms(self, grey: np.ndarray) -> np.ndarray:
-        """float64[cells, cells, orientations]: mean length of gradient in each bin."""
-        o, used = self.options, self._cells * self.options.cell
-        levels = grey.astype(np.intp)
-        place = np.full(levels.shape, 255 * 511 + 255)  # no gradient at the image's border
-        place[1:-1] += 511 * (levels[2:] - levels[:-2])
-        place[:, 1:-1] += levels[:, 2:] - levels[:, :-2]
-        place = place[:used, :used]
-        bins, lengths = _gradient_tables(o.orientations)
-        cell = np.arange(used) // o.cell
-        first_bin = (cell[:, None] * self._cells + cell) * o.orientations
-        totals = np.bincount(
-            (bins[place] + first_bin).ravel(),
-            weights=lengths[place].ravel(),
-            minlength=self._cells**2 * o.orientations,
-        )
-        return (totals / o.cell**2).reshape(self._cells, self._cells, o.orientations)
-
-
-def _normalise(rows: np.ndarray) -> None:
-    """Scale rows to length 1, in place; rows of zeros stay."""
-    rows /= np.sqrt(np.square(rows).sum(axis=1, keepdims=True) + 1e-5**2)
-
-
-class Color(Extractor):
-    """Joint histogram of the colours of all pixels, normalised to sum 1.
-
-    References:
-        Swain, Ballard: Color indexing. International Journal of Computer Vision 7, 1991.
-    """
-
-    kind: ClassVar[str] = "image"
-
-    def __init__(self, **options: Any) -> None:
-        self.options = ColorOptions(**options)
-
-    def names(self) -> list[str]:
-        """Bins of hue, saturation, value, or of lightness, green to red, blue to yellow."""
-        first, second, third = self.options.space
-        n = self.options.bins
-        return [
-            f"{first}{i}_{second}{j}_{third}{k}"
-            for i in range(n[0])
-            for j in range(n[1])
-            for k in range(n[2])
-        ]
-
-    def transform(self, batch: Batch) -> np.ndarray:
-        """float32[n, product of bins]."""
-        bins = self.options.bins
-        if self.options.space == "hsv":
-            code, ranges = cv2.COLOR_RGB2HSV, [0, 180, 0, 256, 0, 256]
-        else:
-            code, ranges = cv2.COLOR_RGB2LAB, [0, 256, 0, 256, 0, 256]
-        out = np.empty((len(batch), bins[0] * bins[1] * bins[2]), np.float32)
-        for row, image in enumerate(batch.items):
-            counts = cv2.calcHist([cv2.cvtColor(image, code)], [0, 1, 2], None, bins, ranges)
-            out[row] = counts.ravel() / (image.shape[0] * image.shape[1])
-        return out
-
-
-class Pixels(Extractor):
-    """The resized image itself."""
-
-    kind: ClassVar[str] = "image"
-
-    def __init__(self, **options: Any) -> None:
-        self.options = PixelsOptions(**options)
-
-    def names(self) -> list[str]:
-        """Row, column and, of colour images, red, green or blue."""
-        side = range(self.options.size)
-        channels = ("_r", "_g", "_b") if self.options.color else ("",)
-        return [f"y{y}_x{x}{c}" for y in side for x in side for c in channels]
-
-    def transform(self, batch: Batch) -> np.ndarray:
-        """float32[n, size * size] of grey or float32[n, size * size * 3], from 0 to 1."""
-        size, color = self.options.size, self.options.color
-        out = np.empty((len(batch), size * size * (3 if color else 1)), np.float32)
-        for row, image in enumerate(batch.items):
-            out[row] = (_resize(image, size) if color else _grey(image, size)).ravel()
-        out /= 255
-        return out

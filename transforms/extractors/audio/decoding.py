@@ -1,25 +1,18 @@
-"""Recordings: decoding, and features of the decoded signal."""
+"""Recordings: from the bytes of a file to a signal."""
 
 from __future__ import annotations
 
-import functools
 import io
 import struct
-from typing import Any, ClassVar
 
 import numpy as np
-import scipy.fft
-import scipy.sparse
 import soundfile
 import soxr
 
-from schemas.options import LogMelOptions
 from schemas.recipe import AudioModality
-from transforms.extractors.base import BadRecord, Batch, Extractor
+from transforms.extractors.base import BadRecord
 
 _READ_AT_ONCE = 1 << 16  # frames: memory is bound by what is there, not by what a header claims
-_TRANSFORM_AT_ONCE = 256  # windows: they and their spectra stay in the processor's cache
-_FLOOR = 1e-10  # power that stands for silence, as in librosa
 # Sizes that stand for "not known" in the header of a stream (ffmpeg, SoX).
 _UNKNOWN_SIZES = (0xFFFFFFFF, 0x7FFFF000)
 
@@ -178,141 +171,3 @@ def _missing_of_mp3(payload: bytes) -> int:
                 # Encoders differ in whether they count the header's own frame.
                 return int(0.99 * (second if flags & 1 else first)) - (len(payload) - at)
     return 0
-
-
-@functools.lru_cache(maxsize=8)
-def _mel_filters(
-    rate: int, window: int, bands: int, low: float, high: float
-) -> scipy.sparse.csr_array:
-    """Triangles on Slaney's mel scale, each of area 1: float32[bands, window // 2 + 1], sparse.
-
-    Kept sparse for speed, and so that sums do not depend on the threads and kernels of a BLAS.
-
-    References:
-        Slaney: Auditory toolbox, version 2. Interval Research, Technical Report 1998-010.
-    """
-    step = np.log(6.4) / 27  # linear below 1000 Hz = 15 mel, logarithmic above
-
-    def mel(hz: float) -> float:
-        return hz * 3 / 200 if hz < 1000 else 15 + np.log(hz / 1000) / step
-
-    mels = np.linspace(mel(low), mel(high), bands + 2)
-    corners = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp(step * (mels - 15)))
-    hertz = np.fft.rfftfreq(window, 1 / rate)
-    left, middle, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
-    rising, falling = (hertz - left) / (middle - left), (right - hertz) / (right - middle)
-    triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (right - left)
-    return scipy.sparse.csr_array(triangles.astype(np.float32))
-
-
-@functools.lru_cache(maxsize=8)
-def _hann(window: int) -> np.ndarray:
-    """Periodic Hann window as a column, float32[window, 1]."""
-    phase = 2 * np.pi * np.arange(window) / window
-    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)[:, None]
-
-
-class LogMel(Extractor):
-    """Log-mel spectrum, or its cepstrum: mean and deviation over equal segments of time.
-
-    Silence is cut at both ends: windows whose power is more than `trim` dB below that of the
-    loudest. Power spectra of Hann windows, centred, zeros beyond both ends, are summed to mel
-    bands S and taken as 10 log10(max(1e-10, S)) dB; with `cepstra`, the first coefficients of
-    the bands' orthonormal DCT-II follow. The numbers are those of librosa's `effects.trim`,
-    `feature.melspectrogram` and `power_to_db` (without `top_db`). Of T windows, segment i of n
-    has those from floor(i T / n) on; a signal with fewer windows than segments repeats windows.
-
-    References:
-        Davis, Mermelstein: Comparison of parametric representations for monosyllabic word
-        recognition in continuously spoken sentences. IEEE Trans. ASSP 28(4), 1980.
-    """
-
-    kind: ClassVar[str] = "audio"
-
-    def __init__(self, **options: Any) -> None:
-        self.options = LogMelOptions(**options)
-
-    def names(self) -> list[str]:
-        """Segment of time, then the means of all bands or coefficients, then the deviations."""
-        o = self.options
-        number = o.bands if o.cepstra is None else o.cepstra
-        return [
-            f"t{t}_{statistic}{i}"
-            for t in range(o.segments)
-            for statistic in ("mean", "std")
-            for i in range(number)
-        ]
-
-    def transform(self, batch: Batch) -> np.ndarray:
-        """float32[n, segments * 2 * (bands or cepstra)].
-
-        Raises:
-            ValueError: the rate is not known, or `low` or `high` are above half of it.
-        """
-        o, filters = self.options, self._filters()
-        out = np.empty((len(batch), o.segments * 2 * (o.cepstra or o.bands)), np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for row, signal in enumerate(batch.items):
-                out[row] = _pool(self._spectrum(signal, filters), o.segments)
-        for bad in np.flatnonzero(~np.isfinite(out).all(axis=1)):
-            batch.fail(int(bad), "not_finite", "the samples are too large: their power overflows")
-        return out
-
-    def _filters(self) -> scipy.sparse.csr_array:
-        o, rate = self.options, self.context.rate
-        high = rate / 2 if o.high is None else o.high
-        if not o.low < high <= rate / 2:
-            raise ValueError(
-                f"log_mel: bands from {o.low:g} to {high:g} Hz do not fit a rate of {rate} Hz; "
-                f"choose low < high <= {rate / 2:g}"
-            )
-        return _mel_filters(rate, o.window, o.bands, o.low, high)
-
-    def _spectrum(self, signal: np.ndarray, filters: scipy.sparse.csr_array) -> np.ndarray:
-        """Decibels or coefficients of each window, float32[bands or cepstra, windows]."""
-        o = self.options
-        windows = self._windows(signal)
-        if o.trim is not None:
-            # The mean square, not the sum: librosa's floor is one of the mean.
-            power = np.maximum(np.einsum("ij,ij->i", windows, windows) / o.window, _FLOOR)
-            loud = np.flatnonzero(power > power.max() * 10 ** (-o.trim / 10))
-            if loud.size and (loud[0] > 0 or loud[-1] + 1 < len(windows)):
-                windows = self._windows(signal[loud[0] * o.hop : (loud[-1] + 1) * o.hop])
-        mel = np.empty((o.bands, len(windows)), np.float32)
-        # Windows are columns: transforms along them fill the lanes of SIMD registers, and the
-        # sparse product then runs along memory.
-        for start in range(0, len(windows), _TRANSFORM_AT_ONCE):
-            columns = windows[start : start + _TRANSFORM_AT_ONCE].T * _hann(o.window)
-            spectrum = scipy.fft.rfft(columns, axis=0)
-            power = spectrum.real**2
-            power += spectrum.imag**2
-            mel[:, start : start + columns.shape[1]] = filters @ power
-        decibels = np.log(np.maximum(mel, _FLOOR)) * np.float32(10 / np.log(10))
-        if o.cepstra is None:
-            return decibels
-        return scipy.fft.dct(decibels, type=2, norm="ortho", axis=0)[: o.cepstra]
-
-    def _windows(self, signal: np.ndarray) -> np.ndarray:
-        """The signal's windows, each centred on a multiple of `hop`: a view, float32[n, window]."""
-        window, hop = self.options.window, self.options.hop
-        padded = np.zeros(len(signal) + window, np.float32)
-        padded[window // 2 : window // 2 + len(signal)] = signal
-        n = 1 + len(signal) // hop
-        return np.ndarray((n, window), np.float32, padded, strides=(4 * hop, 4))
-
-
-def _pool(values: np.ndarray, segments: int) -> np.ndarray:
-    """Mean and deviation of each of m rows in equal segments of its columns, in float64.
-
-    Returns float64[segments * 2 * m], segment by segment, means before deviations.
-    """
-    if values.shape[1] < segments:
-        values = values[:, np.arange(segments) * values.shape[1] // segments]
-    values = values.astype(np.float64)
-    edges = np.arange(segments + 1) * values.shape[1] // segments
-    counts = edges[1:] - edges[:-1]
-    out = np.empty((segments, 2, len(values)))
-    out[:, 0] = (np.add.reduceat(values, edges[:-1], axis=1) / counts).T
-    values -= np.repeat(out[:, 0].T, counts, axis=1)
-    out[:, 1] = np.sqrt(np.add.reduceat(values * values, edges[:-1], axis=1) / counts).T
-    return out.ravel()

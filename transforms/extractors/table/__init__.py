@@ -1,0 +1,4 @@
+"""Tables.
+
+columns: the extractor.
+"""

@@ -1,0 +1,6 @@
+"""Texts.
+
+decoding: from the bytes of a file to text.
+ngrams: words and n-grams of many texts at once, as hashes; murmur: the hash.
+tfidf: the extractors.
+"""

@@ -1,0 +1,5 @@
+"""Vectors.
+
+decoding: from columns to a matrix.
+vector: the extractor.
+"""
