@@ -14,7 +14,7 @@ import apache_beam as beam
 from schemas.plan import Plan
 from schemas.recipe import TARGET
 from transforms.audit import Audit
-from transforms.extract import Extract, FinishFits, Fit
+from transforms.extract import DealOut, Extract, FinishFits, Fit
 from transforms.extractors.extracting import rounds
 from transforms.fuse import Fuse
 from transforms.ingest import Ingest, ReadRows
@@ -71,32 +71,21 @@ def _extract(
         for name, last in needed.items()
         if not last
     ]
+    learners = {name: records[name] for name, last in needed.items() if last}
     for number in range(1, max(needed.values()) + 1):
         again = "" if number == 1 else f", round {number}"
         sums = tuple(
-            records[name] | f"{name}: fit{again}" >> Fit(plan, number, known, splits)
-            for name, last in needed.items()
-            if last >= number
+            branch | f"{name}: fit{again}" >> Fit(plan, number, known, splits)
+            for name, branch in learners.items()
+            if needed[name] >= number
         )
         known = beam.pvalue.AsDict(sums | f"Fit{again}" >> FinishFits(plan, number))
-        features += _extract_fitted(
-            plan, records, [name for name, last in needed.items() if last == number], known, again
-        )
+        # What waits for a fit is dealt out anew: so all its branches are in one stage, not a
+        # stage each, and all workers get equal shares of each.
+        learners = learners | f"After fit{again}" >> DealOut()
+        features += [
+            learners.pop(name) | f"{name}: extract" >> Extract(plan, known)
+            for name, last in needed.items()
+            if last == number
+        ]
     return features
-
-
-def _extract_fitted(
-    plan: Plan, records: dict[str, beam.PCollection], names: list[str], known: Any, again: str
-) -> list[beam.PCollection]:
-    """Features of the modalities whose fit ends with the same round."""
-    if not names:
-        return []
-    # Put together and cut again: so they are branches of one stage, not a stage each.
-    waiting = tuple(records[n] for n in names) | f"Fitted modalities{again}" >> beam.Flatten()
-    cut = waiting | f"Fitted{again}" >> beam.Partition(
-        lambda receipt, _: names.index(receipt.modality), len(names)
-    )
-    return [
-        branch | f"{name}: extract" >> Extract(plan, known)
-        for name, branch in zip(names, cut, strict=True)
-    ]

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pipelines.workers import WorkerDied, WorkerPool, serving
 from schemas import storage
@@ -131,7 +132,16 @@ def _run(plan: Plan, upto: str, args: list[str], runner: object | None) -> None:
 
     from pipelines.flow import build
 
-    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(args))
+    class Options(PipelineOptions):
+        """Beam asks for the same view of its options at every transform, and parses all anew."""
+
+        def view_as(self, cls: type[Any]) -> Any:
+            if cls not in views:
+                views[cls] = super().view_as(cls)
+            return views[cls]
+
+    views: dict[type[Any], Any] = {}
+    pipeline = beam.Pipeline(runner=runner, options=Options(args))
     build(pipeline, plan, upto)
     gc.enable()
     result = pipeline.run()

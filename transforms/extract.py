@@ -62,6 +62,26 @@ class FinishFits(beam.PTransform):
         )
 
 
+class DealOut(beam.PTransform):
+    """Receipts of several modalities, each bucket a key of its own: the same come out.
+
+    A runner that deals keys out in turn gives all workers equal shares of each modality.
+    """
+
+    def expand(self, records: dict[str, beam.PCollection]) -> dict[str, beam.PCollection]:
+        names = list(records)
+        dealt = (
+            tuple(records.values())
+            | "All modalities" >> beam.Flatten()
+            | "By bucket" >> beam.WithKeys(lambda receipt: (receipt.modality, receipt.bucket))
+            | "Deal" >> beam.GroupByKey()
+            | "Receipts" >> beam.FlatMap(lambda grouped: grouped[1]).with_output_types(Receipt)
+            | "Modalities"
+            >> beam.Partition(lambda receipt, _: names.index(receipt.modality), len(names))
+        )
+        return dict(zip(names, dealt, strict=True))
+
+
 class Extract(beam.PTransform):
     """Features of one modality: receipts of records in, receipts of features out.
 
