@@ -34,7 +34,6 @@ from schemas.recipe import (
 from schemas.tables import has_payload
 from transforms.extractors.extracting import extract_identity, extractors_of, rounds
 from transforms.fusion.fusing import GROUP
-from transforms.fusion.strategies import needs
 from transforms.records import sources
 
 ROWS_PER_BUCKET = 2000
@@ -212,8 +211,8 @@ def _target(recipe: Recipe, base: str, problems: Problems) -> SourcePlan | None:
 
 def _check_fusion(recipe: Recipe, problems: Problems) -> None:
     names = list(recipe.modalities)
-    if recipe.fuse.method == "average" and len(names) < 2:
-        problems.add("an average needs at least two modalities", "fuse", "method")
+    if recipe.fuse.method != "concatenate" and len(names) < 2:
+        problems.add(f"{recipe.fuse.method} needs at least two modalities", "fuse", "method")
 
 
 def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> None:
@@ -257,18 +256,17 @@ def _fingerprints(
     if target is not None:
         out[f"ingest/{TARGET}"] = fingerprint(FORMAT_VERSION, _source_part(target))
     names = [m.name for m in modalities]
-    fuse, missing = recipe.fuse, recipe.join.missing
     out["join"] = fingerprint(
         GROUP,
-        recipe.join.model_dump(mode="json")["how"],
-        {name: needs(fuse, missing, name) for name in names},
+        recipe.join.model_dump(mode="json"),
+        recipe.fuse.model_dump(mode="json", exclude={"keep_modalities"}),
     )
     label = None if recipe.target is None else [recipe.target.column, recipe.target.task]
     out["fuse"] = fingerprint(
         FORMAT_VERSION,
         names,
         recipe.join.model_dump(mode="json"),
-        fuse.model_dump(mode="json"),
+        recipe.fuse.model_dump(mode="json"),
         label,
         _split_part(recipe),
     )

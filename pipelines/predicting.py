@@ -77,10 +77,10 @@ def plan_prediction(
         raise RecipeError(problems)
 
     fitted = fingerprint(
-        storage.read_bytes(layout.model),
         *(
-            storage.read_bytes(layout.fitted(name))
-            for name in storage.files_below(layout.at("fitted"))
+            storage.read_bytes(layout.at(folder, name))
+            for folder in ("model", "fitted")
+            for name in storage.files_below(layout.at(folder))
         ),
     )
     known = {m.name: m for m in plan.modalities}

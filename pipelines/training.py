@@ -8,6 +8,7 @@ from collections.abc import Callable
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import Layout
+from schemas.options.fuse import Compare
 from schemas.plan import Plan
 from schemas.tables import write_table
 
@@ -26,20 +27,24 @@ def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
         DataError: if there is nothing to learn.
     """
     # Imported here: scikit-learn takes long, and only this step needs it.
-    from transforms.learning.artefacts import model_bytes
+    from transforms.learning.artefacts import model_files
     from transforms.learning.dataset import load_training_set
-    from transforms.learning.training import train
+    from transforms.learning.training import judging, train
 
     recipe, layout = plan.recipe, Layout(plan.output, plan.buckets)
     assert recipe.train is not None
     assert recipe.target is not None
     storage.remove(layout.metrics)  # the step's mark of completion goes first and comes last
-    data = load_training_set(plan)
+    assert not isinstance(recipe.fuse, Compare)
+    data = load_training_set(plan, fused=True)
     try:
-        trained = train(data, recipe.train.models, recipe.target.task, progress)
+        with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
+            trained = train(heads, recipe.fuse)
     except ValueError as error:
         raise DataError(str(error)) from None
-    storage.write_bytes(layout.model, model_bytes(trained.model))
+    storage.remove_tree(layout.at("model"))
+    for name, data_bytes in model_files(trained.model).items():
+        storage.write_bytes(layout.at("model", name), data_bytes)
     table = trained.predictions
     write_table(layout.at("predictions", "predictions.parquet"), [table], table.schema)
     data_json = json.dumps(trained.metrics, indent=1, allow_nan=False).encode()

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_serializer, model_validator
 
 from schemas.options.audio import AudioExtract
 from schemas.options.base import Extract, FieldError, Options, UnknownName
+from schemas.options.fuse import Concatenate, Fuse, check_names, learns_from_labels
 from schemas.options.image import ImageExtract
 from schemas.options.models import LdaOptions, LogisticOptions, RidgeOptions
 from schemas.options.table import TableExtract
@@ -180,43 +181,6 @@ class Join(Options):
     )
 
 
-Scale = Literal["standard", "block", "none"]
-_SCALE = (
-    "standard: each dimension to mean 0, deviation 1; block: each dimension to mean 0, each "
-    "modality to a mean squared length equal to its number of dimensions; none"
-)
-
-
-_METHOD = "How the modalities' features become one vector"
-
-
-class Concatenate(Options):
-    """Modalities side by side."""
-
-    method: Literal["concatenate"] = Field(default="concatenate", description=_METHOD)
-    scale: Scale = Field(default="standard", description=_SCALE)
-    pca: _Count | dict[str, _Count] | None = Field(
-        default=None, description="Principal components kept of each modality, or of those named"
-    )
-    keep_modalities: bool = Field(
-        default=False, description="Also write each modality's own features"
-    )
-
-
-class Average(Options):
-    """Each modality's principal components, averaged over the modalities present."""
-
-    method: Literal["average"] = Field(description=_METHOD)
-    scale: Scale = Field(default="standard", description=_SCALE)
-    dimension: int = Field(default=32, ge=1, description="Principal components of each modality")
-    keep_modalities: bool = Field(
-        default=False, description="Also write each modality's own features"
-    )
-
-
-Fuse = Annotated[Concatenate | Average, Field(discriminator="method")]
-
-
 class Models(Options):
     """Models compared by cross-validation; none named means those that fit the task."""
 
@@ -296,10 +260,12 @@ class Recipe(Options):
                 raise FieldError(
                     ("target", "source"), "bare files (key_pattern) have no columns for labels"
                 )
-        if isinstance(self.fuse, Concatenate) and isinstance(self.fuse.pca, dict):
-            for name in self.fuse.pca:
-                if name not in names:
-                    raise UnknownName(name, names, ("fuse", "pca", name))
+        check_names(self.fuse, names, ("fuse",))
+        if learns_from_labels(self.fuse) and (self.target is None or self.train is None):
+            raise FieldError(
+                ("fuse",),
+                "is chosen by how well models do: it needs `target`, and `train` not null",
+            )
         if self.split.group is not None and self.target is None:
             raise FieldError(
                 ("split", "group"), "is a column of the target's source: give a target"

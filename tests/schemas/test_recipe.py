@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.options.base import FieldError, UnknownName
+from schemas.options.fuse import Concatenate
 from schemas.options.table import TableExtract
 from schemas.recipe import (
     RESERVED,
-    Concatenate,
     ImageModality,
     Recipe,
     Source,

@@ -130,6 +130,15 @@ def _labels(
     return label, group, unused
 
 
+def group_sizes(plan: Plan, bucket: int) -> dict[str, int]:
+    """Number of keys of each group in one bucket of the target's records."""
+    column = plan.recipe.split.group
+    assert column is not None
+    records = read_table(Layout(plan.output, plan.buckets).records(TARGET, bucket), [column])
+    counts = pc.value_counts(records.column(column)).to_pylist()
+    return {pair["values"]: pair["counts"] for pair in counts if pair["values"] is not None}
+
+
 def training_rows(plan: Plan, bucket: int, keys: pa.Array, splits: Splits) -> np.ndarray:
     """Whether each key (sorted or not, repeated or not) of a bucket is a training row: bool[n]."""
     groups = None

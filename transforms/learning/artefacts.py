@@ -1,14 +1,20 @@
-"""A trained model as bytes and back, in the skops format: arrays and JSON in a zip, no pickle."""
+"""A trained model as files and back: JSON, and estimators in the skops format; no pickle.
+
+model.json says which estimator reads which slice of the fused vector, and what becomes of what
+they say. A model with one head has its estimator in model.skops, others in HEAD.skops each.
+"""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from skops.io import dumps, get_untrusted_types, loads
+
+from transforms.learning.model import Model
 
 _MODELS = {
     "sklearn.linear_model._logistic.LogisticRegression",
@@ -20,8 +26,30 @@ _LOADERS = {"ObjectNode", "DictNode", "ListNode", "JsonNode", "TypeNode", "NdArr
 _SCHEMA = "schema.json"
 
 
-def model_bytes(model: Any) -> bytes:
-    """The model as a skops file: same model and versions of libraries, same bytes.
+def model_files(model: Model) -> dict[str, bytes]:
+    """The files of a model, by name: same model and versions of libraries, same bytes."""
+    alone = len(model.heads) == 1
+    names = {h.name: "model.skops" if alone else f"{h.name}.skops" for h in model.heads}
+    files = {names[head.name]: estimator_bytes(head.estimator) for head in model.heads}
+    return {"model.json": json.dumps(model.to_json(names), indent=1).encode(), **files}
+
+
+def load_model(read: Callable[[str], bytes]) -> Model:
+    """The model whose files are read by name.
+
+    Raises:
+        ValueError: a file is damaged, or holds what no model of ours needs.
+    """
+    try:
+        data = json.loads(read("model.json"))
+        files = [head["file"] for head in data["heads"]]
+        return Model.from_json(data, {file: load_estimator(read(file)) for file in files})
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"not a model of Sensorium, or a damaged one: {error}") from error
+
+
+def estimator_bytes(model: Any) -> bytes:
+    """An estimator as a skops file.
 
     Skops names things by their address in memory and dates its files; here they are numbered in
     the order of their appearance, and undated.
@@ -42,8 +70,8 @@ def model_bytes(model: Any) -> bytes:
     return out.getvalue()
 
 
-def load_model(data: bytes) -> Any:
-    """The scikit-learn estimator that `model_bytes` saved.
+def load_estimator(data: bytes) -> Any:
+    """The scikit-learn estimator that `estimator_bytes` saved.
 
     Nothing is constructed before every type in the file is known to be one that our models need.
 

@@ -1,6 +1,8 @@
-"""From an output folder to what training and prediction work on."""
+"""From an output folder to what training works on."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -10,84 +12,91 @@ from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.tables import matrix, read_table
-from transforms.fusion.joining import feature_names
-from transforms.fusion.strategies import fit_rows
-from transforms.learning.training import TrainingSet
+from transforms.fusion.fusing import load_fusion
+from transforms.fusion.joining import feature_names, group_sizes, join_bucket
+from transforms.fusion.splitting import Splits, split_by_group, split_by_key
+from transforms.fusion.strategies import Fusion, fit_rows
+from transforms.fusion.trees import Part, Tree
+from transforms.learning.problem import TrainingSet
 
-_META = ["key", "label", "split", "fold", "present", "fused"]
 
+def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
+    """The labelled rows of a data set, with each modality's features.
 
-def load_training_set(plan: Plan) -> TrainingSet:
-    """The labelled rows of the fused data set, with each modality's features beside them.
+    Within the folds, fused vectors are made anew from the features, with whatever is fitted being
+    fitted without the held-out fold.
 
-    The fused vectors of the file serve the final model; within the folds they are made anew
-    from the modalities' features, with whatever is fitted being fitted without the held-out fold.
+    Args:
+        plan: of the run, whose features are there.
+        fused: whether the fused data set is there too; its vectors serve the final model.
 
     Raises:
         DataError: if no row has a label.
     """
-    layout = Layout(plan.output, plan.buckets)
-    names = tuple(m.name for m in plan.modalities)
-    parts: list[pa.Table] = []
+    layout, splits = Layout(plan.output, plan.buckets), _splits(plan)
+    names = [m.name for m in plan.modalities]
     features: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    parts: dict[str, list[np.ndarray]] = {n: [] for n in ("key", "label", "group", "fold", "here")}
+    vectors: list[np.ndarray] = []
     for bucket in range(plan.buckets):
-        table = read_table(layout.fused(bucket), _META)
-        table = table.filter(pc.is_valid(table.column("label")))
-        parts.append(table)
+        joined = join_bucket(plan, bucket, splits)
+        labelled = pc.is_valid(joined.label).to_numpy(zero_copy_only=False)
+        rows = pa.array(labelled)
+        parts["key"].append(_texts(joined.keys.filter(rows)))
+        label = joined.label.filter(rows)
+        parts["label"].append(
+            label.to_numpy() if pa.types.is_floating(label.type) else _texts(label)
+        )
+        parts["group"].append(_texts(joined.group.filter(rows)))
+        parts["fold"].append(joined.fold[labelled])
+        parts["here"].append(joined.present[labelled])
         for name in names:
-            features[name].append(_aligned(layout.features(name, bucket), table.column("key")))
-    rows = pa.concat_tables(parts)
-    if not len(rows):
+            features[name].append(joined.features(name)[labelled])
+        if fused:
+            table = read_table(layout.fused(bucket), ["fused"])
+            vectors.append(matrix(table.column("fused"))[labelled])
+    whole = {name: np.concatenate(several) for name, several in parts.items()}
+    if not len(whole["key"]):
         raise DataError(
             "nothing to learn: no key of the data set has a label. Do the keys of the target's "
             "source agree with those of the modalities?"
         )
-    blocks = {name: np.concatenate(features.pop(name)) for name in names}
-    present = np.stack(
-        [pc.struct_field(rows.column("present"), name).to_numpy() for name in names],
-        axis=1,
-    )
-    test = pc.equal(rows.column("split"), "test").to_numpy()
-    fused = matrix(rows.column("fused"))
     dimensions = {name: feature_names(plan, name) for name in names}
-    recipe = plan.recipe
+    blocks = {name: np.concatenate(features.pop(name)) for name in names}
+    final = None
+    if fused:
+        heads = load_fusion(plan.output).of_heads()
+        X = np.concatenate(vectors)
+        final = {name: X[:, start:stop] for name, (start, stop) in heads.items()}
 
-    def fuse(training: np.ndarray, modalities: tuple[str, ...]) -> np.ndarray:
-        if modalities == names and (training == ~test).all():
-            return fused  # that is what the workers fitted and wrote
-        fusion = fit_rows(
-            recipe.fuse,
-            recipe.join.missing,
-            blocks,
-            present,
-            training,
-            modalities,
-            {name: dimensions[name] for name in modalities},
-        )
-        return fusion.apply(blocks, present)
+    def fit(training: np.ndarray, part: Part) -> Fusion:
+        own = {name: dimensions[name] for name in part.modalities}
+        missing = plan.recipe.join.missing
+        return fit_rows(Tree((part,)), missing, blocks, whole["here"], training, own)
 
-    label = rows.column("label")
-    assert recipe.target is not None
-    if recipe.target.task == "regression":
-        labels = label.to_numpy().astype(np.float64)
-    else:
-        labels = np.array(label.to_pylist(), dtype=str)
     return TrainingSet(
-        keys=np.array(rows.column("key").to_pylist(), dtype=str),
-        labels=labels,
-        fold=pc.fill_null(rows.column("fold"), -1).to_numpy(),
-        test=test,
-        modalities=names,
-        fuse=fuse,
+        keys=whole["key"],
+        labels=whole["label"],
+        fold=whole["fold"],
+        test=whole["fold"] < 0,
+        blocks=blocks,
+        present=whole["here"],
+        fit=fit,
+        groups=whole["group"] if plan.recipe.split.group is not None else None,
+        final=final,
     )
 
 
-def _aligned(path: str, keys: pa.ChunkedArray) -> np.ndarray:
-    """Features of some keys, float32[n, d]; zeros where there are none."""
-    table = read_table(path)
-    values = matrix(table.column("features"))
-    at = pc.index_in(keys, table.column("key").combine_chunks()).combine_chunks()
-    out = np.zeros((len(keys), values.shape[1]), np.float32)
-    there = pc.is_valid(at).to_numpy(zero_copy_only=False)
-    out[there] = values[at.drop_null().to_numpy()]
-    return out
+def _texts(array: pa.Array) -> np.ndarray:
+    return np.array(pc.fill_null(array, "").to_pylist(), dtype=str)
+
+
+def _splits(plan: Plan) -> Splits:
+    """Who is in training, test and which fold, from the target's records."""
+    split = plan.recipe.split
+    if split.group is None:
+        return split_by_key(split)
+    sizes: Counter[str] = Counter()
+    for bucket in range(plan.buckets):
+        sizes.update(group_sizes(plan, bucket))
+    return split_by_group(split, dict(sizes))
