@@ -14,7 +14,15 @@ from schemas.options.audio import AudioExtract
 from schemas.options.base import Extract, FieldError, Options, UnknownName
 from schemas.options.fuse import Concatenate, Fuse, check_names, learns_from_labels
 from schemas.options.image import ImageExtract
-from schemas.options.models import LdaOptions, LogisticOptions, RidgeOptions
+from schemas.options.models import (
+    BoostingOptions,
+    LdaOptions,
+    LogisticOptions,
+    NaiveBayesOptions,
+    QdaOptions,
+    RidgeOptions,
+    SvmOptions,
+)
 from schemas.options.table import TableExtract
 from schemas.options.text import TextExtract
 from schemas.options.vector import VectorExtract
@@ -188,6 +196,14 @@ class Models(Options):
         default=None, description="Multinomial logistic regression"
     )
     lda: LdaOptions | None = Field(default=None, description="Linear discriminant analysis")
+    naive_bayes: NaiveBayesOptions | None = Field(default=None, description="Gaussian naive Bayes")
+    qda: QdaOptions | None = Field(
+        default=None, description="Quadratic discriminant analysis of principal components"
+    )
+    svm: SvmOptions | None = Field(default=None, description="Linear support vector machine")
+    boosting: BoostingOptions | None = Field(
+        default=None, description="Gradient boosting of trees, for classes or numbers"
+    )
     ridge: RidgeOptions | None = Field(default=None, description="Ridge regression")
 
     @model_validator(mode="before")
@@ -275,6 +291,11 @@ class Recipe(Options):
             for name in wrong:
                 if getattr(self.train.models, name) is not None:
                     raise FieldError(("train", "models", name), f"is not for {self.target.task}")
+            boosting = self.train.models.boosting
+            if self.target.task == "regression" and boosting and boosting.class_weight:
+                raise FieldError(
+                    ("train", "models", "boosting", "class_weight"), "is not for regression"
+                )
         return self
 
     def target_source(self) -> Source | None:
@@ -288,5 +309,5 @@ class Recipe(Options):
 
 _MODELS_OF_THE_OTHER_TASK = {
     "classification": ("ridge",),
-    "regression": ("logistic", "lda"),
+    "regression": ("logistic", "lda", "naive_bayes", "qda", "svm"),
 }

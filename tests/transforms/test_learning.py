@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from schemas.options.models import LdaOptions, LogisticOptions, RidgeOptions
 from schemas.recipe import Models
-from transforms.learning import candidates, training
+from transforms.learning import linear, training
 from transforms.learning.artefacts import model_bytes
 from transforms.learning.training import TrainingSet, predict, train
 
@@ -284,7 +284,7 @@ def test_same_result_whatever_the_threads(monkeypatch):
 
 
 def test_a_solver_that_did_not_arrive_is_reported_and_silent(monkeypatch):
-    monkeypatch.setattr(candidates, "MAX_ITERATIONS", 9)
+    monkeypatch.setattr(linear, "MAX_ITERATIONS", 9)
     data = make(widths=(60, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -10,7 +10,7 @@ import numpy as np
 
 from transforms.fusion.decisions import DecisionRule, fit_rule
 from transforms.fusion.trees import Decision, Part, Tree
-from transforms.learning.calibration import fit_temperature, scaled
+from transforms.learning.calibration import Temperature, fit_temperature
 from transforms.learning.nested import Heads, Outputs
 from transforms.learning.problem import Problem
 
@@ -23,7 +23,7 @@ class Pick:
     """What was chosen for a head: the position of a candidate, and its temperature."""
 
     candidate: int
-    temperature: float
+    temperature: Temperature
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FittedDecision:
         outputs, here = dict(outputs), dict(here)
         for part in self.parts:
             outputs[part.name] = part.apply(outputs, here)
-            here[part.name] = _stacked(here, part.rule.modalities).any(axis=1)
+            here[part.name] = np.asarray(_stacked(here, part.rule.modalities).any(axis=1))
         names = self.rule.modalities
         return self.rule.apply({name: outputs[name] for name in names}, _stacked(here, names))
 
@@ -105,7 +105,7 @@ def calibrated(problem: Problem, output: np.ndarray, pick: Pick, here: np.ndarra
     """A head's output at its temperature; where it has no say, as it is."""
     if problem.classes is None:
         return output
-    return np.where(here[:, None], scaled(output, pick.temperature), output)
+    return np.where(here[:, None], pick.temperature.apply(output), output)
 
 
 def _choose(
@@ -121,7 +121,7 @@ def _choose(
         if not mine.any():  # nothing to choose by
             mine = rows
         best = problem.best(seen[head.name], mine)
-        heat = 1.0
+        heat = Temperature(1.0)
         if problem.classes is not None:
             heat = fit_temperature(seen[head.name][best][mine], problem.y[mine])
         picks[head.name] = Pick(best, heat)
@@ -160,7 +160,7 @@ def _learn_decision(
         problem.prior(rows),
     )
     fitted = FittedDecision(decision.name, rule, tuple(parts))
-    return fitted, rule.apply(own, present), present.any(axis=1)
+    return fitted, rule.apply(own, present), np.asarray(present.any(axis=1))
 
 
 def _stacked(here: Said, names: Iterable[str]) -> np.ndarray:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from transforms.learning.calibration import scaled
+from transforms.learning.calibration import Temperature
 from transforms.learning.judging import FittedDecision
 from transforms.learning.nested import head_output
 
@@ -32,7 +32,7 @@ class HeadModel:
     stop: int
     estimator: Any
     prior: np.ndarray
-    temperature: float = 1.0
+    temperature: Temperature
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Model:
 
     modalities: tuple[str, ...]
     classes: np.ndarray | None
-    heads: tuple[HeadModel, ...] = field(default=())
+    heads: tuple[HeadModel, ...]
     decision: FittedDecision | None = None
 
     def outputs(self, X: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -63,13 +63,13 @@ class Model:
         for head in self.heads:
             own = [self.modalities.index(m) for m in head.modalities]
             here[head.name] = np.asarray(present[:, own].any(axis=1))
-            x = X[:, head.start : head.stop].astype(np.float64)
+            x = X[:, head.start : head.stop]
             columns: np.ndarray | None = None
             if self.classes is not None:
                 columns = np.asarray(np.searchsorted(self.classes, head.estimator.classes_))
             output = head_output(columns, head.estimator, x, here[head.name], head.prior)
-            if self.classes is not None and head.temperature != 1:
-                hot = scaled(output, head.temperature)
+            if self.classes is not None:
+                hot = head.temperature.apply(output)
                 output = np.where(here[head.name][:, None], hot, output)
             said[head.name] = output
         if self.decision is None:
@@ -94,7 +94,7 @@ class Model:
                     "modalities": list(head.modalities),
                     "slice": [head.start, head.stop],
                     "prior": head.prior.tolist(),
-                    "temperature": head.temperature,
+                    "temperature": head.temperature.value,
                     "file": files[head.name],
                 }
                 for head in self.heads
@@ -118,7 +118,7 @@ class Model:
                 head["slice"][1],
                 estimators[head["file"]],
                 np.asarray(head["prior"], np.float64),
-                head["temperature"],
+                Temperature(head["temperature"]),
             )
             for head in data["heads"]
         )

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from transforms.fusion.trees import Part
-from transforms.learning.candidates import Basis, Candidate, find_basis, fit
+from transforms.learning.candidates import Candidate, fit_rows
 from transforms.learning.problem import Problem
 
 BLOCKS = 8
@@ -55,14 +55,12 @@ class FittedHead:
 
     estimator: Any
     converged: bool
-    basis: Basis
     prior: np.ndarray
 
     def outputs(self, problem: Problem, X: np.ndarray, here: np.ndarray) -> np.ndarray:
         """Output of the rows X, float[n, k]; where `here` is false, the prior."""
         columns = None if problem.classes is None else self.estimator.classes_
-        T = self.basis.coordinates(X)
-        return head_output(columns, self.estimator, T, here, self.prior)
+        return head_output(columns, self.estimator, X, here, self.prior)
 
 
 def head_output(
@@ -78,7 +76,7 @@ def head_output(
         columns: int[j], which of the problem's classes the estimator's are; None for numbers. A
             class absent from the rows fitted on has probability 0.
         estimator: a scikit-learn estimator.
-        X: float64[n, D].
+        X: float[n, D].
         here: bool[n].
         prior: float64[k], or float64[] for numbers.
     """
@@ -86,7 +84,7 @@ def head_output(
     output[...] = prior
     if not here.any():  # scikit-learn refuses to predict nothing
         return output
-    asked = X if here.all() else X[here]
+    asked = (X if here.all() else X[here]).astype(np.float64)
     if columns is None:
         output[here] = estimator.predict(asked)
         return output
@@ -152,10 +150,9 @@ class Heads:
             raise ValueError(
                 f"nothing to learn from {part.name}: no training row outside some fold has it"
             )
-        basis, T = find_basis(X[chosen])
-        fits = fit(candidates, T, problem.y[chosen], basis.dimensions)
+        fits = fit_rows(candidates, X[chosen], problem.y[chosen], data.fold[chosen])
         prior = problem.prior(rows)
-        return [FittedHead(f.estimator, f.converged, basis, prior) for f in fits], X
+        return [FittedHead(f.estimator, f.converged, prior) for f in fits], X
 
     def of(self, part: Part, nested: bool = True) -> Outputs:
         """The outputs of a head; with `nested` false, `twice` may be empty."""

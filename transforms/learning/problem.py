@@ -17,7 +17,7 @@ import pyarrow as pa
 from transforms.fusion.strategies import Fusion
 from transforms.fusion.trees import Part
 from transforms.learning import metrics
-from transforms.learning.candidates import Task
+from transforms.learning.fitting import Task
 
 Fuse = Callable[[np.ndarray, Part], Fusion]
 
@@ -59,7 +59,7 @@ class TrainingSet:
     def has(self, part: Part) -> np.ndarray:
         """bool[n]: the rows that have any modality of a part."""
         names = self.modalities
-        return self.present[:, [names.index(m) for m in part.modalities]].any(axis=1)
+        return np.asarray(self.present[:, [names.index(m) for m in part.modalities]].any(axis=1))
 
     def vectors(self, rows: np.ndarray, part: Part) -> np.ndarray:
         """float32[n, k] of all rows, with whatever is fitted being fitted on `rows` alone."""

@@ -25,7 +25,8 @@ from threadpoolctl import threadpool_limits
 
 from schemas.recipe import Models
 from transforms.fusion.trees import Fuse, tree_of
-from transforms.learning.candidates import Task, candidates_of
+from transforms.learning.candidates import candidates_of
+from transforms.learning.fitting import Task
 from transforms.learning.judging import Judged, combine, judge
 from transforms.learning.model import HeadModel, Model
 from transforms.learning.nested import Heads
@@ -125,15 +126,21 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
         "chosen": _chosen(fused),
         "fused": reports[""],
         "heads": {
-            name: {"chosen": _candidate(fused, name), "temperature": pick.temperature}
+            name: {"chosen": _candidate(fused, name), "temperature": pick.temperature.value}
             for name, pick in fused.picks.items()
         },
         "decision": None if fused.decision is None else fused.decision.to_json(),
         "modalities": {m: {"chosen": _chosen(judged), **reports[m]} for m, judged in alone.items()},
         "candidates": [
-            {"head": name, **asdict(c), **problem.summary(o), "converged": a}
+            {
+                "head": name,
+                **asdict(c),
+                **problem.summary(head.once[i]),
+                "converged": head.converged[i],
+                "chosen": i == fused.picks[name].candidate,
+            }
             for name, head in fused.heads.items()
-            for c, o, a in zip(head.candidates, head.once, head.converged, strict=True)
+            for i, c in enumerate(head.candidates)
         ],
     }
     return Trained(found, problem.table(output), model)
@@ -162,7 +169,7 @@ def _finish(heads: Heads, judged: Judged) -> tuple[Model, np.ndarray, bool]:
         said[part.name] = fitted.outputs(problem, X, here)
         converged &= fitted.converged
         stop = start + X.shape[1]
-        estimator = fitted.basis.expand(fitted.estimator)
+        estimator = fitted.estimator
         if problem.classes is not None:
             estimator.classes_ = problem.classes[estimator.classes_]
         models.append(
