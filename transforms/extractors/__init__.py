@@ -32,6 +32,8 @@ BUILTIN = {
     ("image", "pixels"): "transforms.extractors.image.pixels.Pixels",
     ("audio", "log_mel"): "transforms.extractors.audio.log_mel.LogMel",
     ("text", "tfidf"): "transforms.extractors.text.tfidf.Tfidf",
+    ("text", "tfidf_characters"): "transforms.extractors.text.tfidf.TfidfCharacters",
+    ("text", "statistics"): "transforms.extractors.text.statistics.TextStatistics",
     ("table", "columns"): "transforms.extractors.table.columns.Columns",
     ("vector", "vector"): "transforms.extractors.vector.vector.Vector",
 }
