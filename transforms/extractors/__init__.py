@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.options.entry_points import dotted_name
 from schemas.problems import nearest
 from schemas.recipe import Modality
 from transforms.extractors.base import Context, Extractor
@@ -103,7 +104,7 @@ def feature_names(
 
 
 def _build(name: str, options: dict[str, Any], modality: Modality, context: Context) -> Extractor:
-    cls = _class(BUILTIN.get((modality.kind, name), name))
+    cls = _class(BUILTIN.get((modality.kind, name)) or dotted_name(name))
     kind = getattr(cls, "kind", None)
     if kind != modality.kind:
         reads = f"reads {kind!r}" if kind else "does not say its `kind`"
