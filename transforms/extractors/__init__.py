@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.options.entry_points import dotted_name
 from schemas.problems import nearest
 from schemas.recipe import Modality
 from transforms.extractors.base import Context, Extractor
@@ -32,6 +33,8 @@ BUILTIN = {
     ("image", "pixels"): "transforms.extractors.image.pixels.Pixels",
     ("audio", "log_mel"): "transforms.extractors.audio.log_mel.LogMel",
     ("text", "tfidf"): "transforms.extractors.text.tfidf.Tfidf",
+    ("text", "tfidf_characters"): "transforms.extractors.text.tfidf.TfidfCharacters",
+    ("text", "statistics"): "transforms.extractors.text.statistics.TextStatistics",
     ("table", "columns"): "transforms.extractors.table.columns.Columns",
     ("vector", "vector"): "transforms.extractors.vector.vector.Vector",
 }
@@ -101,7 +104,7 @@ def feature_names(
 
 
 def _build(name: str, options: dict[str, Any], modality: Modality, context: Context) -> Extractor:
-    cls = _class(BUILTIN.get((modality.kind, name), name))
+    cls = _class(BUILTIN.get((modality.kind, name)) or dotted_name(name))
     kind = getattr(cls, "kind", None)
     if kind != modality.kind:
         reads = f"reads {kind!r}" if kind else "does not say its `kind`"
