@@ -22,6 +22,7 @@ from pipelines.inspecting import (
 )
 from schemas import storage
 from schemas.layout import Layout
+from schemas.options.fuse import Fuse
 from schemas.plan import ColumnType, ModalityPlan, Plan, SourcePlan
 from schemas.problems import Loc, Place, RecipeError
 from schemas.receipts import fingerprint
@@ -255,24 +256,36 @@ def _fingerprints(
             out[f"extract/{modality.name}"] = fingerprint(out[f"extract/{modality.name}"], split)
     if target is not None:
         out[f"ingest/{TARGET}"] = fingerprint(FORMAT_VERSION, _source_part(target))
-    names = [m.name for m in modalities]
-    out["join"] = fingerprint(
-        GROUP,
-        recipe.join.model_dump(mode="json"),
-        recipe.fuse.model_dump(mode="json", exclude={"keep_modalities"}),
-    )
-    label = None if recipe.target is None else [recipe.target.column, recipe.target.task]
-    out["fuse"] = fingerprint(
-        FORMAT_VERSION,
-        names,
-        recipe.join.model_dump(mode="json"),
-        recipe.fuse.model_dump(mode="json"),
-        label,
-        _split_part(recipe),
-    )
+    out |= _fusion_fingerprints(recipe)
     train = None if recipe.train is None else recipe.train.model_dump(mode="json")
     out["train"] = fingerprint(FORMAT_VERSION, train)
     return out
+
+
+def _fusion_fingerprints(recipe: Recipe) -> dict[str, str]:
+    label = None if recipe.target is None else [recipe.target.column, recipe.target.task]
+    return {
+        "join": fingerprint(
+            GROUP,
+            recipe.join.model_dump(mode="json"),
+            recipe.fuse.model_dump(mode="json", exclude={"keep_modalities"}),
+        ),
+        "fuse": fingerprint(
+            FORMAT_VERSION,
+            list(recipe.modalities),
+            recipe.join.model_dump(mode="json"),
+            recipe.fuse.model_dump(mode="json"),
+            label,
+            _split_part(recipe),
+        ),
+    }
+
+
+def with_strategy(plan: Plan, fuse: Fuse) -> Plan:
+    """The plan with the strategy that was chosen, in the place of what it was chosen from."""
+    recipe = plan.recipe.model_copy(update={"fuse": fuse})
+    fingerprints = {**plan.fingerprints, **_fusion_fingerprints(recipe)}
+    return replace(plan, recipe=recipe, fingerprints=fingerprints)
 
 
 def _split_part(recipe: Recipe) -> str:

@@ -210,6 +210,7 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
             ]
             storage.remove(layout.fitted("fusion.npz"))
             storage.remove(layout.fitted("fusion.json"))
+            storage.remove(layout.strategy)
         else:
             folders = ["model", "predictions", "receipts/train"]
         # Receipts first: without them, whatever a crash leaves here counts for nothing.

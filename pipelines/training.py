@@ -1,16 +1,77 @@
-"""The training step: from the fused data set of an output to its model, metrics and predictions."""
+"""What the launcher does itself: choosing a strategy and training, on an output's files."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 
+from pydantic import TypeAdapter
+
+from pipelines.planning import with_strategy
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import Layout
-from schemas.options.fuse import Compare
+from schemas.options.fuse import Compare, Fuse, needs_choice
 from schemas.plan import Plan
+from schemas.receipts import Receipt, fingerprint
 from schemas.tables import write_table
+
+
+def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
+    """Write fitted/strategy.json: the strategy in the place of what the recipe leaves open.
+
+    Args:
+        plan: of the run, whose features are there.
+        progress: told in a few words what was done.
+
+    Raises:
+        DataError: if there is nothing to learn.
+    """
+    # Imported here: scikit-learn takes long, and only these steps need it.
+    from transforms.learning.choosing import choose
+    from transforms.learning.dataset import load_training_set
+    from transforms.learning.training import judging
+
+    recipe, layout = plan.recipe, Layout(plan.output, plan.buckets)
+    own = _depends_on(plan)
+    if storage.exists(layout.strategy) and _chosen(plan)["fingerprint"] == own:
+        return
+    assert recipe.train is not None
+    assert recipe.target is not None
+    data = load_training_set(plan, fused=False)
+    try:
+        with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
+            choice = choose(heads, recipe.fuse)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    found = {
+        "fingerprint": own,
+        "fuse": choice.fuse.model_dump(mode="json"),
+        "report": choice.report,
+    }
+    storage.write_bytes(layout.strategy, json.dumps(found, indent=1, allow_nan=False).encode())
+
+
+def with_choice(plan: Plan) -> Plan:
+    """The plan with the strategy that was chosen; as it is where nothing was left open."""
+    if not needs_choice(plan.recipe.fuse):
+        return plan
+    return with_strategy(plan, TypeAdapter(Fuse).validate_python(_chosen(plan)["fuse"]))
+
+
+def _chosen(plan: Plan) -> dict:
+    return json.loads(storage.read_bytes(Layout(plan.output, plan.buckets).strategy))
+
+
+def _depends_on(plan: Plan) -> str:
+    """Fingerprint of all that a choice depends on: features, labels, and what is chosen from."""
+    layout, receipts = Layout(plan.output, plan.buckets), []
+    for name in plan.branches:
+        step = "ingest" if name == plan.branches[-1] else "extract"
+        for bucket in range(plan.buckets):
+            data = storage.read_bytes(layout.receipt(step, name, bucket))
+            receipts.append(Receipt(**json.loads(data)).fingerprint)
+    return fingerprint(plan.fingerprints["fuse"], plan.fingerprints["train"], receipts)
 
 
 def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
@@ -26,7 +87,6 @@ def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
     Raises:
         DataError: if there is nothing to learn.
     """
-    # Imported here: scikit-learn takes long, and only this step needs it.
     from transforms.learning.artefacts import model_files
     from transforms.learning.dataset import load_training_set
     from transforms.learning.training import judging, train
@@ -47,6 +107,8 @@ def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
         storage.write_bytes(layout.at("model", name), data_bytes)
     table = trained.predictions
     write_table(layout.at("predictions", "predictions.parquet"), [table], table.schema)
+    if storage.exists(layout.strategy):
+        trained.metrics["strategy"] = json.loads(storage.read_bytes(layout.strategy))["report"]
     data_json = json.dumps(trained.metrics, indent=1, allow_nan=False).encode()
     storage.write_bytes(layout.metrics, data_json)
     return trained.metrics

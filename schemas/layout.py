@@ -83,6 +83,11 @@ class Layout:
         return self.at("model", "model.json")
 
     @property
+    def strategy(self) -> str:
+        """The strategy of fusion that was chosen, where the recipe leaves that open, and why."""
+        return self.at("fitted", "strategy.json")
+
+    @property
     def audit(self) -> str:
         """Counts of every step, and whether they add up."""
         return self.at("report", "audit.json")
