@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from schemas.options.fuse import (
     Average,
     Compare,
@@ -29,6 +27,7 @@ from transforms.fusion.trees import Fuse, tree_of
 from transforms.learning.comparing import compare_folds, simplest_of_the_best
 from transforms.learning.judging import judge
 from transforms.learning.nested import Heads
+from transforms.learning.similarity import linear_cka
 
 Chosen = Compare | Fuse
 
@@ -155,22 +154,5 @@ def _alike(heads: Heads, one: tuple[str, ...], other: tuple[str, ...]) -> float:
         for b in other:
             i, j = data.modalities.index(a), data.modalities.index(b)
             both = train & data.present[:, i] & data.present[:, j]
-            found.append(_cka(data.blocks[a][both], data.blocks[b][both]))
+            found.append(linear_cka(data.blocks[a][both], data.blocks[b][both]) or 0.0)
     return sum(found) / len(found)
-
-
-def _cka(X: np.ndarray, Y: np.ndarray) -> float:
-    """Linear centred kernel alignment of two sets of features of the same rows, 0 to 1.
-
-    Kornblith et al. 2019, Similarity of neural network representations revisited. By products of
-    rows where there are fewer of them than dimensions.
-    """
-    X = X.astype(np.float64) - X.mean(axis=0, dtype=np.float64)
-    Y = Y.astype(np.float64) - Y.mean(axis=0, dtype=np.float64)
-    if len(X) < max(X.shape[1], Y.shape[1]):
-        K, L = X @ X.T, Y @ Y.T
-        shared, own = float((K * L).sum()), np.linalg.norm(K) * np.linalg.norm(L)
-    else:
-        shared = float(np.linalg.norm(X.T @ Y) ** 2)
-        own = np.linalg.norm(X.T @ X) * np.linalg.norm(Y.T @ Y)
-    return float(shared / own) if own > 0 else 0.0

@@ -161,6 +161,22 @@ class Heads:
             known = self._known[part] = self._find(part, nested)
         return known
 
+    def once(self, part: Part, candidate: Candidate) -> np.ndarray:
+        """Out-of-fold output of one candidate, which need not be one of those compared."""
+        known = self._known.get(part)
+        if known is not None and candidate in known.candidates:
+            return known.once[known.candidates.index(candidate)]
+        problem, output = self.problem, self.problem.empty()
+
+        def work(fold: int) -> np.ndarray:
+            held = problem.held(fold)
+            fits, X = self.fit(part, [candidate], problem.train & ~held)
+            return fits[0].outputs(problem, X[held], problem.data.has(part)[held])
+
+        for fold, found in zip(problem.folds, self.pool.map(work, problem.folds), strict=True):
+            output[problem.held(fold)] = found
+        return output
+
     def _find(self, part: Part, nested: bool) -> Outputs:
         problem, data = self.problem, self.problem.data
         block, count = self.block, self.blocks

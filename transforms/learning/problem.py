@@ -56,10 +56,10 @@ class TrainingSet:
         """Their names, in order."""
         return tuple(self.blocks)
 
-    def has(self, part: Part) -> np.ndarray:
-        """bool[n]: the rows that have any modality of a part."""
-        names = self.modalities
-        return np.asarray(self.present[:, [names.index(m) for m in part.modalities]].any(axis=1))
+    def has(self, part: Part, present: np.ndarray | None = None) -> np.ndarray:
+        """bool[n]: the rows that have any modality of a part; `present` stands for their own."""
+        columns = [self.modalities.index(m) for m in part.modalities]
+        return np.asarray((self.present if present is None else present)[:, columns].any(axis=1))
 
     def vectors(self, rows: np.ndarray, part: Part) -> np.ndarray:
         """float32[n, k] of all rows, with whatever is fitted being fitted on `rows` alone."""

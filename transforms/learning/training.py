@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from schemas.recipe import Models
 from transforms.fusion.trees import Fuse, tree_of
 from transforms.learning.candidates import candidates_of
+from transforms.learning.explaining import explain
 from transforms.learning.fitting import Task
 from transforms.learning.judging import Judged, combine, judge
 from transforms.learning.model import HeadModel, Model
@@ -94,7 +95,8 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
     Metrics: `task`, `score` (name of what is compared), `classes`, `rows`, `folds`, `chosen`,
     `fused` (`cross_validation`, `test` or null, `converged`), `modalities` (the same of each
     alone, with its own `chosen`), `candidates` (of each head of the fused vector), `heads` (what
-    was chosen for each). See `metrics` for the numbers themselves; `standard_deviation` is that of
+    was chosen for each), `understanding`
+    (see `explaining`). See `metrics` for the numbers themselves; `standard_deviation` is that of
     the score over the folds.
 
     Args:
@@ -143,6 +145,9 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
             for i, c in enumerate(head.candidates)
         ],
     }
+    if heads.progress is not None:
+        heads.progress("what the score is made of")
+    found["understanding"] = explain(heads, fuse, fused, output)
     return Trained(found, problem.table(output), model)
 
 
