@@ -12,6 +12,11 @@ import pyarrow.compute as pc
 
 from pipelines.report_html import Markup, escape, mark, section, share, short, table, tag
 from pipelines.report_scores import METRICS, model_name, number, score_sections
+from pipelines.report_understanding import (
+    interval,
+    strategy_sections,
+    understanding_sections,
+)
 from schemas import storage
 from schemas.layout import Layout
 from schemas.loading import dump_recipe
@@ -55,7 +60,9 @@ def write_report(plan: Plan) -> None:
     letters = _read_letters(layout, audit)
     problems = _problems(audit, letters)
     sections = [
+        *(strategy_sections(metrics) if metrics is not None else []),
         *(score_sections(metrics) if metrics is not None else []),
+        *(understanding_sections(metrics) if metrics is not None else []),
         _modalities(plan, layout, audit),
         _audit(audit, letters, problems),
         _dead(audit, letters),
