@@ -148,4 +148,4 @@ def _float(value: float) -> float:
 
 
 def _shown(value: str | float) -> str:
-    return short(value.strip()) if isinstance(value, str) else repr(_float(value))
+    return short(value.strip()) if isinstance(value, str) else f"{_float(value):.15g}"

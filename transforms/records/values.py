@@ -344,13 +344,13 @@ def no_time(name: str, seconds: float) -> str:
     try:
         points.of_seconds(seconds)
     except ValueError as error:
-        return f"column {name!r}: {seconds!r} {error}"
+        return f"column {name!r}: {seconds:.15g} {error}"
     raise AssertionError(f"{seconds!r} is a time")
 
 
 def no_boolean(name: str, value: float) -> str:
     """What to say of a number that is no boolean."""
-    return f"column {name!r}: {value!r} is not true or false, nor 1 or 0"
+    return f"column {name!r}: {value:.15g} is not true or false, nor 1 or 0"
 
 
 def _empty_to_null(text: pa.Array) -> pa.Array:

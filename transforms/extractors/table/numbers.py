@@ -22,10 +22,11 @@ class Numbers(Family):
 
     - `standard`: (value - mean) / deviation; 0 in a column that is one number in training.
     - `rank`: the share of training rows below the value, from 0 to 1, told from 1,001 quantiles
-      and linear between them; of the shares that a value has which is several quantiles, the
-      middle one. The same numbers as scikit-learn's `QuantileTransformer(n_quantiles=1001)`
-      without its sub-sampling. (Rather than normal scores: what is outside of the training
-      rows' range stays in 0 to 1, as categories and booleans are, and no infinity has to be cut.)
+      and linear between them; of a value that is several quantiles, the middle one, but 0 of the
+      least value and 1 of the greatest. The same numbers as those of scikit-learn's
+      `QuantileTransformer(n_quantiles=1001)` without its sub-sampling. (Rather than normal scores:
+      what is outside of the training rows' range stays in 0 to 1, as categories and booleans
+      are, and no infinity has to be cut.)
     - `none`: the value.
 
     What is missing is the training median, 0 if there is none, treated alike.
@@ -107,7 +108,7 @@ class Numbers(Family):
             DataError: numbers are too large for float64 to hold their moments.
         """
         summary = below("quantiles", state)
-        least, most = summary["least"], summary["most"]
+        least, most = quantiles.extremes(summary)
         deviation = np.sqrt(state["scatter"] / np.maximum(state["count"], 1))
         standard, ranked = self.scale == "standard", self.scale == "rank"
         usable = ~standard | (np.isfinite(state["mean"]) & np.isfinite(deviation))
@@ -178,9 +179,10 @@ def scales(columns: Sequence[str], scale: Scale | Mapping[str, Scale]) -> list[S
 
 
 def _ranks(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Shares of float64[n], linear between quantiles, the middle where several are equal."""
+    """Ranks of float64[n] among ascending quantiles, float64[1001]; see `Numbers`."""
     # Quarters, exact but for the least of numbers, so that no difference is infinite.
     values, knots = values / 4, knots / 4
     rising = np.interp(values, knots, KNOTS)
     falling = np.interp(-values, -knots[::-1], -KNOTS[::-1])
-    return (rising - falling) / 2
+    middle = (rising - falling) / 2
+    return np.where(values <= knots[0], 0, np.where(values >= knots[-1], 1, middle))

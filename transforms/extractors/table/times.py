@@ -14,6 +14,7 @@ from schemas.options.table import Scale
 from transforms.extractors.base import Batch, State
 from transforms.extractors.table.families import Family, missing_name
 from transforms.extractors.table.numbers import Numbers
+from transforms.extractors.table.quantiles import extremes
 
 PARTS = ("hour", "weekday", "day", "month")
 _MINUTE, _DAY = 60 * 10**6, 86_400 * 10**6  # microseconds
@@ -68,7 +69,8 @@ class Times(Family):
         fitted = self._elapsed.finish(elapsed)
         # The earliest day is taken off where nothing else is, so that none is large.
         plain = (self._elapsed.scale == "none") & (elapsed["count"] > 0)
-        fitted["origin"] = np.where(plain, elapsed["quantiles/least"], fitted["origin"])
+        earliest, _ = extremes(below("quantiles", elapsed))
+        fitted["origin"] = np.where(plain, earliest, fitted["origin"])
         return {"varies": state["least"] < state["most"], **prefixed("elapsed", fitted)}
 
     def load(self, fitted: State) -> None:
