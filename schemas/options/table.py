@@ -9,7 +9,7 @@ from pydantic import Field
 from schemas.options.base import Extract, Options
 
 Scale = Literal["standard", "rank", "none"]
-_Slots = Annotated[int, Field(ge=2, le=65_536)]
+_Slots = Annotated[int, Field(ge=2, le=4096)]
 
 
 class ColumnsOptions(Options):

@@ -210,8 +210,12 @@ def _places(indices: pa.Array, slots: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _joined(texts: pa.Array) -> bytes:
-    """Their UTF-8 bytes, one after the other."""
-    return b"".join(texts.cast(pa.large_binary()).to_pylist())
+    """Their UTF-8 bytes, one after the other, of large_string[n] without nulls."""
+    if not len(texts):
+        return b""
+    _, offsets, data = texts.buffers()
+    ends = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return data[int(ends[0]) : int(ends[-1])].to_pybytes() if data is not None else b""
 
 
 def _pack(texts: pa.Array, prefix: str) -> State:
