@@ -74,8 +74,8 @@ from texts import GOOD, changed, problems
         (
             "1: number",
             "1: numbr",
-            "19: modalities.facts.source.columns.1: must be one of number, category, "
-            "got 'numbr'; did you mean 'number'?",
+            "19: modalities.facts.source.columns.1: must be one of number, category, time, "
+            "boolean, got 'numbr'; did you mean 'number'?",
         ),
         ("column: no", "column: 5", "20: target.column: must be text, got 5: put it in quotes"),
         (

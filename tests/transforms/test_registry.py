@@ -186,6 +186,6 @@ def test_names_of_dimensions_start_with_the_extractors_name() -> None:
     columns.load(columns.finish(columns.merge([])))
     vector.context = Context(columns={"a": "number", "b": "number"})
     names, slices = feature_names([("columns", columns), ("vector", vector)])
-    assert names == ["columns.age", "columns.usage is other", "vector.a", "vector.b"]
+    assert names == ["columns.age", "columns.usage is unseen", "vector.a", "vector.b"]
     assert slices == {"columns": (0, 2), "vector": (2, 4)}
     assert feature_names([]) == ([], {})

@@ -31,7 +31,7 @@ class Context:
 
     Attributes:
         columns: the columns of a table or vector, in order, and what each holds
-            (`number` or `category`); empty for other kinds.
+            (`number`, `category`, `time` or `boolean`); empty for other kinds.
         rate: samples a second of decoded audio, 0 for other kinds.
     """
 
@@ -48,7 +48,8 @@ class Batch:
             image: a list of uint8[height, width, 3], red, green, blue;
             audio: a list of float32[samples], mono, at the modality's rate, about -1 to 1;
             text: a list of str;
-            table: a pyarrow.Table, numbers as float64 (null: missing) and categories as string;
+            table: a pyarrow.Table, numbers as float64, categories as string, times as
+                timestamp[us, UTC] and booleans as bool (null: missing);
             vector: float64[n, d].
         failures: what `fail` was told, by row.
     """
