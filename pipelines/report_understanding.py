@@ -1,4 +1,4 @@
-"""The report's sections on what scores are made of: strategies, modalities, removal, calibration."""
+"""The report's sections on what scores are made of, and which strategy was taken."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def strategy_sections(metrics: dict[str, Any]) -> list[Markup]:
         for one in found["strategies"]
     ]
     caption = (
-        "From the simplest to the most complex, on the same folds. Differences to the chosen one are "
-        "paired over folds, with a 95 % interval that allows for their common training rows "
+        "From the simplest to the most complex, on the same folds. Differences to the chosen one "
+        "are paired over folds, with a 95 % interval that allows for their common training rows "
         "(Nadeau & Bengio 2003)."
     )
     heads = ["strategy", METRICS[name], "± over folds", METRICS[tie], "less the chosen", ""]
@@ -86,10 +86,11 @@ def _worth(metrics: dict[str, Any], found: dict[str, Any]) -> Markup | None:
     ]
     caption = f"Cross-validated {METRICS[name]} of every set of modalities, from the best."
     grid = table(caption, ["modalities", *names, METRICS[name]], rows, (len(names) + 1,))
+    box = scrolling(grid, "Every set of modalities")
     parts.append(
         Markup(
             f"<details>\n<summary>Every set of modalities ({len(rows)})</summary>\n"
-            f"{scrolling(grid, "Every set of modalities")}\n</details>"
+            f"{box}\n</details>"
         )
         if len(rows) > 7
         else grid
@@ -106,8 +107,8 @@ def _removal(metrics: dict[str, Any], found: dict[str, Any]) -> Markup | None:
         for one in found["removal"]
     ]
     caption = (
-        "Modalities are taken from the rows that are predicted, at random (seeded by the key), with "
-        "the models as they are; every row keeps at least one."
+        "Modalities are taken from the rows that are predicted, at random (seeded by the key), "
+        "with the models as they are; every row keeps at least one."
     )
     heads = ["chance of removal", "modalities gone", METRICS[name]]
     return section("When modalities are missing", table(caption, heads, rows, (0, 1, 2)))

@@ -29,10 +29,19 @@ class Pick:
 
 @dataclass(frozen=True)
 class FittedDecision:
-    """A decision with its rule, above heads or further decisions."""
+    """A decision with its rule, above heads or further decisions.
+
+    Attributes:
+        name: of the decision.
+        rule: how what its parts say becomes one.
+        temperature: that the result is brought to: a mean of posteriors is less sure than it may
+            be, a product surer.
+        parts: further decisions among its parts.
+    """
 
     name: str
     rule: DecisionRule
+    temperature: Temperature
     parts: tuple[FittedDecision, ...] = ()
 
     def apply(self, outputs: Said, here: Said) -> np.ndarray:
@@ -42,18 +51,25 @@ class FittedDecision:
             outputs[part.name] = part.apply(outputs, here)
             here[part.name] = np.asarray(_stacked(here, part.rule.modalities).any(axis=1))
         names = self.rule.modalities
-        return self.rule.apply({name: outputs[name] for name in names}, _stacked(here, names))
+        said = self.rule.apply({name: outputs[name] for name in names}, _stacked(here, names))
+        return self.temperature.apply(said) if said.ndim == 2 else said
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
         parts = [part.to_json() for part in self.parts]
-        return {"name": self.name, "rule": self.rule.to_json(), "parts": parts}
+        return {
+            "name": self.name,
+            "rule": self.rule.to_json(),
+            **self.temperature.to_json(),
+            "parts": parts,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FittedDecision:
         """What `to_json` was called on."""
         parts = tuple(cls.from_json(part) for part in data["parts"])
-        return cls(data["name"], DecisionRule.from_json(data["rule"]), parts)
+        rule = DecisionRule.from_json(data["rule"])
+        return cls(data["name"], rule, Temperature.from_json(data), parts)
 
 
 @dataclass
@@ -176,8 +192,12 @@ def _learn_decision(
         problem.y[rows],
         problem.prior(rows),
     )
-    fitted = FittedDecision(decision.name, rule, tuple(parts))
-    return fitted, rule.apply(own, present), np.asarray(present.any(axis=1))
+    said, heat = rule.apply(own, present), Temperature(1.0)
+    if problem.classes is not None:
+        heat = fit_temperature(said[rows], problem.y[rows])
+        said = heat.apply(said)
+    fitted = FittedDecision(decision.name, rule, heat, tuple(parts))
+    return fitted, said, np.asarray(present.any(axis=1))
 
 
 def _stacked(here: Said, names: Iterable[str]) -> np.ndarray:
