@@ -7,6 +7,8 @@ deviation of 1 lose nothing.
 Means and diagonals are the same bits everywhere. A full matrix comes from BLAS: the same bits
 wherever the same BLAS picks the same kernel for the processor, and equal up to the rounding
 of float64 elsewhere.
+
+Here are the moments of one set of rows; `cells` has those of many at once.
 """
 
 from __future__ import annotations
@@ -119,11 +121,9 @@ class Moments:
     def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Arrays of numbers for `np.savez`, named `<prefix>/count` and so on.
 
-        Of a full matrix the upper triangle is kept, row by row: d (d + 1) / 2 values.
+        Of a full matrix one triangle is kept, packed: d (d + 1) / 2 values.
         """
-        scatter = self.scatter
-        if self.full and len(scatter):
-            scatter = np.concatenate([row[i:] for i, row in enumerate(scatter)])
+        scatter = pack(self.scatter) if self.full else self.scatter
         return {
             f"{prefix}/count": np.array(self.count, dtype=np.int64),
             f"{prefix}/mean": self.mean,
@@ -136,13 +136,7 @@ class Moments:
         """What `to_arrays` was called on, bit for bit."""
         mean, scatter = arrays[f"{prefix}/mean"], arrays[f"{prefix}/scatter"]
         if arrays[f"{prefix}/full"]:
-            packed, d = scatter, len(mean)
-            scatter = np.empty((d, d))
-            start = 0
-            for i in range(d):
-                scatter[i, i:] = packed[start : start + d - i]
-                start += d - i
-            _mirror(scatter)
+            scatter = unpack(scatter, len(mean))
         return cls(int(arrays[f"{prefix}/count"]), mean, scatter)
 
 
@@ -181,6 +175,46 @@ def merge_all(parts: Iterable[Moments]) -> Moments:
     if merged is None:
         raise ValueError("there are no moments to merge")
     return merged
+
+
+# --- packed matrices -------------------------------------------------------------------------
+#
+# A symmetric matrix [d, d] as the d (d + 1) / 2 values of one triangle, in LAPACK's rectangular
+# full packed format: half the memory, at the speed of BLAS on whole matrices (Gustavson et al.
+# 2010, Rectangular full packed format for Cholesky's algorithm). Where in it a value stands
+# matters to nobody: packed matrices are added, multiplied by a number, and unpacked.
+
+
+def no_products(d: int) -> np.ndarray:
+    """A packed matrix of zeros: float64[d (d + 1) / 2]."""
+    return np.zeros(d * (d + 1) // 2)
+
+
+def add_products(packed: np.ndarray, rows: np.ndarray) -> None:
+    """Add rows' rows, of C-contiguous float64[n, d], to a packed matrix, in place."""
+    from scipy.linalg.lapack import dsfrk
+
+    n, d = rows.shape
+    if n and d:
+        dsfrk(d, n, 1.0, rows.T, 1.0, packed, overwrite_c=1)
+
+
+def pack(matrix: np.ndarray) -> np.ndarray:
+    """The packed form of a symmetric float64[d, d]."""
+    from scipy.linalg.lapack import dtrttf
+
+    return dtrttf(matrix.T)[0] if len(matrix) else np.zeros(0)
+
+
+def unpack(packed: np.ndarray, d: int) -> np.ndarray:
+    """The symmetric float64[d, d] of a packed matrix, the same bits in both triangles."""
+    from scipy.linalg.lapack import dtfttr
+
+    if not d:
+        return np.zeros((0, 0))
+    matrix = dtfttr(d, packed)[0]
+    _mirror(matrix)
+    return matrix.T  # column-major until here
 
 
 def _batches(rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,0 +1,146 @@
+"""How modalities agree: multi-view canonical correlation, and similarity of representations.
+
+All of it from second moments. Where rows lack modalities, two modalities are compared on the
+rows that have both; a covariance of all that is fitted to every row is
+made by `transforms.learning.em`.
+
+A modality's covariance S may be shrunken to (1 - s) S + s m I, m being its mean variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from transforms.fusion.components import SMALLEST_VARIANCE
+from transforms.fusion.components import _signed as signed
+from transforms.fusion.statistics import Statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Variables that modalities share.
+
+    Attributes:
+        axes: modality -> float64[k, d]. What a modality knows of the variables is
+            (x - mean) @ axes.T, the regression of the variables on it, so that those which know
+            little say little.
+        values: float64[k], from m down to 0: over the m modalities the sum of the shares of a
+            variable's variance (1) that each explains. 1 is what a modality alone makes up.
+    """
+
+    axes: dict[str, np.ndarray]
+    values: np.ndarray
+
+
+def shared_variables(
+    covariance: np.ndarray, dims: Mapping[str, int], most: int, shrinkage: float
+) -> Shared:
+    """Multi-view canonical correlation analysis: the variables that are nearest to all modalities.
+
+    MAXVAR (Kettenring 1971, Canonical analysis of several sets of variables), in the form of
+    Carroll (1968): the k uncorrelated variables of which the modalities together explain most.
+    They are the first eigenvectors of the covariance A of all against its diagonal blocks B, A v =
+    value B v, both with shrunken blocks. Directions of a modality without variance take no part.
+    Signs as in `components`, over all modalities.
+
+    Args:
+        covariance: float64[D, D] of all modalities, such as `pairwise_covariance`.
+        dims: dimensions of each, in order.
+        most: k, number of variables; less if there are not as many.
+        shrinkage: s of each modality's covariance, 0 to 1.
+    """
+    from scipy.linalg import eigh
+
+    whiteners = [_whitener(covariance[b, b], shrinkage) for b in _blocks(dims)]
+    ranks = {name: w.shape[1] for name, w in zip(dims, whiteners, strict=True)}
+    inner = np.eye(sum(ranks.values()))
+    for (a, b, w), (c, d, v) in combinations(
+        zip(_blocks(dims), _blocks(ranks), whiteners, strict=True), 2
+    ):
+        inner[b, d] = w.T @ covariance[a, c] @ v
+        inner[d, b] = inner[b, d].T
+    r = len(inner)
+    most = min(most, r)
+    if not most:
+        return Shared({name: np.zeros((0, d)) for name, d in dims.items()}, np.zeros(0))
+    values, vectors = eigh(inner, subset_by_index=[r - most, r - 1], overwrite_a=True)
+    # A pairwise covariance may have eigenvalues a little below 0.
+    values = np.maximum(values[::-1], 0)
+    vectors = vectors[:, ::-1] * np.sqrt(values)
+    parts = [w @ vectors[b] for w, b in zip(whiteners, _blocks(ranks), strict=True)]
+    axes = np.concatenate(parts).T
+    axes[values > 0] = signed(axes[values > 0])
+    return Shared({name: axes[:, b] for name, b in zip(dims, _blocks(dims), strict=True)}, values)
+
+
+def canonical_correlations(
+    covariance: np.ndarray, dims: Mapping[str, int], shrinkage: float
+) -> np.ndarray:
+    """Canonical correlations of two modalities, largest first, float64[least rank].
+
+    Hotelling (1936), Relations between two sets of variates; with shrunken blocks where there
+    are few rows for the dimensions, as otherwise all correlations are near 1.
+
+    Args:
+        covariance: float64[d + e, d + e], of rows that have both.
+        dims: dimensions of both.
+        shrinkage: of each one's covariance, 0 to 1.
+    """
+    a, b = _blocks(dims)
+    left = _whitener(covariance[a, a], shrinkage)
+    right = _whitener(covariance[b, b], shrinkage)
+    found = np.linalg.svd(left.T @ covariance[a, b] @ right, compute_uv=False)
+    return np.minimum(found, 1.0)
+
+
+def linear_cka(covariance: np.ndarray, dims: Mapping[str, int]) -> float:
+    """Linear centred kernel alignment of two modalities, 0 to 1; NaN if one does not vary.
+
+    Kornblith et al. 2019, Similarity of neural network representations revisited: it does not
+    change if a modality is rotated or multiplied by a number.
+
+    Args:
+        covariance: float64[d + e, d + e], of rows that have both.
+        dims: dimensions of both.
+    """
+    a, b = _blocks(dims)
+    own = np.linalg.norm(covariance[a, a]) * np.linalg.norm(covariance[b, b])
+    return float(np.linalg.norm(covariance[a, b]) ** 2 / own) if own else float("nan")
+
+
+def pairwise_covariance(statistics: Statistics) -> np.ndarray:
+    """Covariance of all modalities, float64[D, D], each block from all rows that can tell.
+
+    That of two modalities comes from the rows that have both. Where rows lack modalities at
+    random every block is that of all rows, up to chance; but the whole may then have eigenvalues
+    a little below 0.
+    """
+    found = np.zeros((statistics.dimension, statistics.dimension))
+    for name in statistics.features:
+        at = statistics.columns(name)
+        found[at, at] = statistics.moments([name]).covariance()
+    for one, other in combinations(statistics.features, 2):
+        a, b = statistics.columns(one), statistics.columns(other)
+        both = statistics.moments([one, other]).covariance()
+        found[a, b] = both[: statistics.dims[one], statistics.dims[one] :]
+        found[b, a] = found[a, b].T
+    return found
+
+
+def _blocks(dims: Mapping[str, int]) -> list[slice]:
+    ends = np.cumsum([0, *dims.values()]).tolist()
+    return [slice(a, b) for a, b in pairwise(ends)]
+
+
+def _whitener(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
+    """W, float64[d, rank], such that W' S W = I for the shrunken covariance S."""
+    from scipy.linalg import eigh
+
+    values, vectors = eigh(covariance)
+    values = (1 - shrinkage) * values + shrinkage * values.mean()
+    kept = values > SMALLEST_VARIANCE * max(float(values.max(initial=0)), 0)
+    return vectors[:, kept] / np.sqrt(values[kept])
