@@ -12,12 +12,13 @@ A modality that a key lacks:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from transforms.fusion.components import axes_of_covariance, axes_of_rows, scaling
+from transforms.fusion.correlation import shared_variables
 from transforms.fusion.moments import Moments
 from transforms.fusion.nodes import (
     Blocks,
@@ -34,6 +35,9 @@ from transforms.fusion.trees import Part, Tree
 
 Missing = Literal["mean", "zero"]
 Need = Literal["nothing", "means", "diagonal", "full"]
+
+SHRINKAGE = 0.1
+"""Of each part's covariance, where variables that parts have in common are looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +229,7 @@ def fit_rows(
             if seen is None:
                 nodes[part.name] = _learn(part, below, Moments.empty(d, full=False), None)
                 continue
-            few = len(seen) < d
+            few = len(seen) < d and part.shared == "pca"
             known = Moments.of(seen, full=need == "full" and not few)
             nodes[part.name] = _learn(part, below, known, seen if few else None)
     return assemble(tree, nodes, names)
@@ -267,18 +271,25 @@ def incoming_width(part: Part, below: tuple[Node, ...], dims: Mapping[str, int])
     """d, the number of dimensions of what comes into a part."""
     if not below:
         return dims[part.name]
-    return below[0].width if part.method == "average" else sum(node.width for node in below)
+    if part.method == "average" and part.shared == "pca":
+        return below[0].width
+    return sum(node.width for node in below)
 
 
 def incoming_rows(
     part: Part, below: tuple[Node, ...], d: int, blocks: Blocks, here: Here
 ) -> np.ndarray | None:
     """float[k, d] of what comes into a part, in the k rows that have it; None if none ever has."""
-    joiner = Node(part.name, part.modalities, below, part.method, part.shares, d, d)
+    # What parts have in common shows side by side, in the rows that have them all.
+    together = part.shared == "cca"
+    method = "concatenate" if together else part.method
+    joiner = Node(part.name, part.modalities, below, method, part.shares, d, d)
     block = joiner.incoming(blocks, here)
     if block is None:
         return None
     there = joiner.here(here)
+    if together:
+        there = np.logical_and.reduce([node.here(here) for node in below])
     return block if there.all() else block[there]
 
 
@@ -299,6 +310,8 @@ def _learn(part: Part, below: tuple[Node, ...], known: Moments, rows: np.ndarray
     if part.scale == "none" and wanted is None:
         # With `zero` no moments are known, and their mean is zeros.
         return Node(*common, d, known.mean.astype(np.float32))
+    if part.shared == "cca":
+        return _in_common(part, below, known)
     mean, factor = scaling(part.scale, known)
     if wanted is None:
         return Node(*common, d, np.zeros(d, np.float32), mean, factor)
@@ -312,3 +325,31 @@ def _learn(part: Part, below: tuple[Node, ...], known: Moments, rows: np.ndarray
     weights = np.zeros((d, width))
     weights[:, : len(axes)] = (axes * factor).T
     return Node(*common, width, np.zeros(width, np.float32), mean, weights=weights)
+
+
+def _in_common(part: Part, below: tuple[Node, ...], known: Moments) -> Node:
+    """An average in the space of the variables that all parts together explain best.
+
+    What each part knows of them takes the place of its principal components.
+    """
+    assert part.components is not None
+    dims = {node.name: node.width for node in below}
+    found = shared_variables(known.covariance(), dims, part.components, SHRINKAGE)
+    nodes, start = [], 0
+    for node in below:
+        axes = found.axes[node.name]
+        assert node.weights is not None
+        assert node.mean is not None
+        weights = np.zeros((node.dimension, part.components))
+        weights[:, : len(axes)] = node.weights @ axes.T
+        # Rows that have all parts may have another mean than those that have this one.
+        centre = known.mean[start : start + node.width] @ np.linalg.pinv(node.weights)
+        start += node.width
+        fill = np.zeros(part.components, np.float32)
+        nodes.append(
+            replace(
+                node, width=part.components, fill=fill, mean=node.mean + centre, weights=weights
+            )
+        )
+    k = part.components
+    return Node(part.name, part.modalities, tuple(nodes), "average", part.shares, k, k)

@@ -27,6 +27,9 @@ from schemas.options.fuse import (
     Weighted,
 )
 
+AHEAD = 4
+"""Canonical variables are looked for among this many times as many principal components."""
+
 Fuse = Concatenate | Average | Weighted | Hierarchical
 """A strategy whose shape is known; see `schemas.options.fuse.needs_choice`."""
 
@@ -44,7 +47,8 @@ class Part:
         components: principal components kept; None: no rotation.
         whole: whether there are `components` dimensions even where there are fewer to be had.
         shares: weights of the parts in an average; None: all the same.
-        shared: in which space parts are averaged; see schemas.options.fuse.Average.
+        shared: in which space parts are averaged: `pca`, that of their own components, or `cca`,
+            that of the variables which all parts together explain best.
     """
 
     name: str
@@ -125,12 +129,19 @@ def tree_of(fuse: Fuse, modalities: Sequence[str]) -> Tree:
         heads = tuple(_leaf(fuse.scale, m, None) for m in modalities)
         decision = Decision(heads, fuse.rule, weights) if len(heads) > 1 else None
         return Tree(heads, decision)
-    leaves = [_leaf(fuse.scale, m, fuse.dimension, whole=True) for m in modalities]
+    cca = fuse.shared == "cca" and len(modalities) > 1
+    leaves = [
+        _leaf(fuse.scale, m, fuse.dimension * (AHEAD if cca else 1), whole=not cca)
+        for m in modalities
+    ]
     shares = None
     if weights is not None:
         assert not isinstance(weights, str)
         shares = tuple(float(weights[m]) for m in modalities)
-    return Tree((replace(_join(leaves, "average"), shares=shares, shared=fuse.shared),))
+    head = replace(_join(leaves, "average"), shares=shares)
+    if cca:
+        head = replace(head, scale="none", components=fuse.dimension, shared="cca", whole=True)
+    return Tree((head,))
 
 
 def _leaf(scale: Scale, name: str, components: int | None, whole: bool = False) -> Part:
