@@ -188,11 +188,14 @@ def _target(recipe: Recipe, base: str, problems: Problems) -> SourcePlan | None:
     columns: dict[str, ColumnType] = {
         target.column: "number" if target.task == "regression" else "category"
     }
+    named: list[tuple[str, tuple[str, str]]] = [(target.column, ("target", "column"))]
     if recipe.split.group is not None:
-        columns.setdefault(recipe.split.group, "category")
-    for column, field_name in ((target.column, ("target", "column")),) + (
-        ((recipe.split.group, ("split", "group")),) if recipe.split.group else ()
-    ):
+        named.append((recipe.split.group, ("split", "group")))
+    if recipe.train is not None and recipe.train.domain is not None:
+        named.append((recipe.train.domain, ("train", "domain")))
+    for column, _ in named:
+        columns.setdefault(column, "category")
+    for column, field_name in named:
         if column not in known:
             problems.add(no_column(column, known, found), *field_name)
     if problems:

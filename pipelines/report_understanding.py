@@ -54,8 +54,13 @@ def understanding_sections(metrics: dict[str, Any]) -> list[Markup]:
     found = metrics.get("understanding")
     if not found:
         return []
-    sections = [_worth(metrics, found), _removal(metrics, found), _similarity(found)]
-    sections += [_reliability(found)]
+    sections = [
+        _worth(metrics, found),
+        _removal(metrics, found),
+        _domains(metrics, found),
+        _similarity(found),
+        _reliability(found),
+    ]
     return [one for one in sections if one is not None]
 
 
@@ -112,6 +117,27 @@ def _removal(metrics: dict[str, Any], found: dict[str, Any]) -> Markup | None:
     )
     heads = ["chance of removal", "modalities gone", METRICS[name]]
     return section("When modalities are missing", table(caption, heads, rows, (0, 1, 2)))
+
+
+def _domains(metrics: dict[str, Any], found: dict[str, Any]) -> Markup | None:
+    if not found["domains"]:
+        return None
+    name = metrics["score"]
+    rows = [
+        [
+            one["domain"],
+            f"{one['rows']:,}",
+            number(name, one["score"]),
+            number(name, one["aligned"]),
+        ]
+        for one in found["domains"]
+    ]
+    caption = (
+        "Each domain predicted by what the others teach, as it is and with their features brought "
+        "to the covariance of the domain's (CORAL, Sun et al. 2016)."
+    )
+    heads = ["domain", "rows", METRICS[name], "with CORAL"]
+    return section("From other domains", table(caption, heads, rows, (1, 2, 3)))
 
 
 def _similarity(found: dict[str, Any]) -> Markup | None:

@@ -226,6 +226,11 @@ class Train(Options):
     models: Models = Field(
         default=Models(), description="Candidates; none: those that fit the task"
     )
+    domain: str | None = Field(
+        default=None,
+        description="Column of the target's source that names domains: each is predicted by what "
+        "the others teach",
+    )
 
 
 class Recipe(Options):
@@ -285,6 +290,10 @@ class Recipe(Options):
         if self.split.group is not None and self.target is None:
             raise FieldError(
                 ("split", "group"), "is a column of the target's source: give a target"
+            )
+        if self.train is not None and self.train.domain is not None and self.target is None:
+            raise FieldError(
+                ("train", "domain"), "is a column of the target's source: give a target"
             )
         if self.train is not None and self.target is not None:
             wrong = _MODELS_OF_THE_OTHER_TASK[self.target.task]

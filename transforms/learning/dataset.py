@@ -19,6 +19,8 @@ from transforms.fusion.strategies import Fusion, fit_rows
 from transforms.fusion.trees import Part, Tree
 from transforms.learning.problem import TrainingSet
 
+_COLUMNS = ("key", "label", "group", "domain", "fold", "here")
+
 
 def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
     """The labelled rows of a data set, with each modality's features.
@@ -36,7 +38,7 @@ def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
     layout, splits = Layout(plan.output, plan.buckets), _splits(plan)
     names = [m.name for m in plan.modalities]
     features: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    parts: dict[str, list[np.ndarray]] = {n: [] for n in ("key", "label", "group", "fold", "here")}
+    parts: dict[str, list[np.ndarray]] = {n: [] for n in _COLUMNS}
     vectors: list[np.ndarray] = []
     for bucket in range(plan.buckets):
         joined = join_bucket(plan, bucket, splits)
@@ -48,6 +50,7 @@ def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
             label.to_numpy() if pa.types.is_floating(label.type) else _texts(label)
         )
         parts["group"].append(_texts(joined.group.filter(rows)))
+        parts["domain"].append(_texts(joined.domain.filter(rows)))
         parts["fold"].append(joined.fold[labelled])
         parts["here"].append(joined.present[labelled])
         for name in names:
@@ -74,6 +77,7 @@ def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
         missing = plan.recipe.join.missing
         return fit_rows(Tree((part,)), missing, blocks, whole["here"], training, own)
 
+    train = plan.recipe.train
     return TrainingSet(
         keys=whole["key"],
         labels=whole["label"],
@@ -83,6 +87,7 @@ def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
         present=whole["here"],
         fit=fit,
         groups=whole["group"] if plan.recipe.split.group is not None else None,
+        domain=whole["domain"] if train is not None and train.domain is not None else None,
         final=final,
     )
 

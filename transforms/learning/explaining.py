@@ -12,6 +12,7 @@ from transforms.fusion.trees import Fuse, tree_of
 from transforms.learning.calibration import reliability
 from transforms.learning.candidates import Candidate
 from transforms.learning.comparing import bootstrap, classification_metric, regression_metric
+from transforms.learning.domains import leave_domains_out
 from transforms.learning.judging import Judged, combine, judge_one
 from transforms.learning.nested import Heads
 from transforms.learning.problem import Problem
@@ -43,6 +44,7 @@ def explain(heads: Heads, fuse: Fuse, fused: Judged, output: np.ndarray) -> dict
             `understanding.removal_curve`; null with one modality.
         similarity: of each two modalities, over the training rows that have both: `linear_cka`
             and `canonical_correlations`.
+        domains: where the recipe names them: see `domains.leave_domains_out`; else null.
     """
     problem = heads.problem
     train, test = problem.train, problem.data.test
@@ -56,6 +58,7 @@ def explain(heads: Heads, fuse: Fuse, fused: Judged, output: np.ndarray) -> dict
         "shapley": None,
         "removal": None,
         "similarity": _similarities(problem),
+        "domains": leave_domains_out(heads, fused) if problem.data.domain is not None else None,
     }
     if problem.classes is not None:
         found["reliability"] = reliability(output[train], problem.y[train])

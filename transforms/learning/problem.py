@@ -37,6 +37,7 @@ class TrainingSet:
         fit: (bool[n] rows, part) -> a fusion whose only head is the part, fitted on `rows` alone.
             It may be called from several threads at once.
         groups: str[n], empty where a row has none; None where rows are not grouped.
+        domain: str[n], empty where a row has none; None without domains.
         final: the vector of each head as it stands in the data set, float32[n, k]: what is
             fitted on all training rows. Empty before there is one.
     """
@@ -49,6 +50,7 @@ class TrainingSet:
     present: np.ndarray
     fit: Fuse
     groups: np.ndarray | None = None
+    domain: np.ndarray | None = None
     final: dict[str, np.ndarray] | None = None
 
     @property
