@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 
 from pydantic import TypeAdapter
@@ -74,6 +75,25 @@ def _depends_on(plan: Plan) -> str:
     return fingerprint(plan.fingerprints["fuse"], plan.fingerprints["train"], receipts)
 
 
+def _needed(plan: Plan) -> float:
+    """GiB that training takes with all rows in memory."""
+    from transforms.learning.dataset import size_of
+    from transforms.learning.streaming import needed_bytes
+    from transforms.learning.training import threads
+
+    return needed_bytes(*size_of(plan), threads()) / 2**30
+
+
+def _too_large(plan: Plan) -> bool:
+    assert plan.recipe.train is not None
+    needed, most = _needed(plan), plan.recipe.train.memory
+    how = "a bucket at a time" if needed > most else "with all rows in memory"
+    logging.getLogger("sensorium").info(
+        "training %s: in memory it takes %.2f GiB, train.memory is %g", how, needed, most
+    )
+    return needed > most
+
+
 def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
     """Train on an output's fused data set and write model/, predictions/ and metrics.json.
 
@@ -89,6 +109,7 @@ def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
     """
     from transforms.learning.artefacts import model_files
     from transforms.learning.dataset import load_training_set
+    from transforms.learning.streaming import CannotStream, train_streaming
     from transforms.learning.training import judging, train
 
     recipe, layout = plan.recipe, Layout(plan.output, plan.buckets)
@@ -96,10 +117,19 @@ def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
     assert recipe.target is not None
     storage.remove(layout.metrics)  # the step's mark of completion goes first and comes last
     assert not isinstance(recipe.fuse, Compare)
-    data = load_training_set(plan, fused=True)
     try:
-        with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
-            trained = train(heads, recipe.fuse)
+        if _too_large(plan):
+            trained = train_streaming(plan, progress)
+        else:
+            data = load_training_set(plan, fused=True)
+            with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
+                trained = train(heads, recipe.fuse)
+    except CannotStream as error:
+        raise DataError(
+            f"training with all rows in memory would take {_needed(plan):.1f} GiB, more than "
+            f"train.memory, which is {recipe.train.memory:g}; and it cannot read them a bucket "
+            f"at a time: {error}"
+        ) from None
     except ValueError as error:
         raise DataError(str(error)) from None
     storage.remove_tree(layout.at("model"))

@@ -226,6 +226,11 @@ class Train(Options):
     models: Models = Field(
         default=Models(), description="Candidates; none: those that fit the task"
     )
+    memory: float = Field(
+        default=4.0,
+        gt=0,
+        description="GiB: where all rows would take more, training reads them a bucket at a time",
+    )
     domain: str | None = Field(
         default=None,
         description="Column of the target's source that names domains: each is predicted by what "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,8 @@ import pyarrow.compute as pc
 from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.plan import Plan
-from schemas.tables import matrix, read_table
+from schemas.recipe import TARGET
+from schemas.tables import matrix, open_parquet, read_table
 from transforms.fusion.fusing import load_fusion
 from transforms.fusion.joining import feature_names, group_sizes, join_bucket
 from transforms.fusion.splitting import Splits, split_by_group, split_by_key
@@ -19,7 +22,56 @@ from transforms.fusion.strategies import Fusion, fit_rows
 from transforms.fusion.trees import Part, Tree
 from transforms.learning.problem import TrainingSet
 
-_COLUMNS = ("key", "label", "group", "domain", "fold", "here")
+
+@dataclass
+class LabelledRows:
+    """The labelled rows of one bucket.
+
+    Attributes:
+        keys: str[n].
+        labels: str[n], or float64[n] for a regression.
+        group, domain: str[n], empty where a row has none.
+        fold: int32[n], -1 for test rows.
+        present: bool[n, m].
+        blocks: features of each modality, float32[n, d].
+        rows: bool[k], which of the bucket's fused rows they are.
+    """
+
+    keys: np.ndarray
+    labels: np.ndarray
+    group: np.ndarray
+    domain: np.ndarray
+    fold: np.ndarray
+    present: np.ndarray
+    blocks: dict[str, np.ndarray]
+    rows: np.ndarray
+
+    def take(self, some: np.ndarray) -> LabelledRows:
+        """Some of the rows."""
+        arrays = {n: v[some] for n, v in vars(self).items() if n not in ("blocks", "rows")}
+        return LabelledRows(
+            **arrays, blocks={n: b[some] for n, b in self.blocks.items()}, rows=self.rows
+        )
+
+
+def labelled_rows(plan: Plan) -> Iterator[LabelledRows]:
+    """The labelled rows of a data set, a bucket at a time, from features and target records."""
+    splits = _splits(plan)
+    for bucket in range(plan.buckets):
+        joined = join_bucket(plan, bucket, splits)
+        labelled = pc.is_valid(joined.label).to_numpy(zero_copy_only=False)
+        rows = pa.array(labelled)
+        label = joined.label.filter(rows)
+        yield LabelledRows(
+            keys=_texts(joined.keys.filter(rows)),
+            labels=label.to_numpy() if pa.types.is_floating(label.type) else _texts(label),
+            group=_texts(joined.group.filter(rows)),
+            domain=_texts(joined.domain.filter(rows)),
+            fold=joined.fold[labelled],
+            present=joined.present[labelled],
+            blocks={m.name: joined.features(m.name)[labelled] for m in plan.modalities},
+            rows=labelled,
+        )
 
 
 def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
@@ -35,37 +87,25 @@ def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
     Raises:
         DataError: if no row has a label.
     """
-    layout, splits = Layout(plan.output, plan.buckets), _splits(plan)
+    layout, recipe = Layout(plan.output, plan.buckets), plan.recipe
     names = [m.name for m in plan.modalities]
-    features: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    parts: dict[str, list[np.ndarray]] = {n: [] for n in _COLUMNS}
+    parts: list[LabelledRows] = []
     vectors: list[np.ndarray] = []
-    for bucket in range(plan.buckets):
-        joined = join_bucket(plan, bucket, splits)
-        labelled = pc.is_valid(joined.label).to_numpy(zero_copy_only=False)
-        rows = pa.array(labelled)
-        parts["key"].append(_texts(joined.keys.filter(rows)))
-        label = joined.label.filter(rows)
-        parts["label"].append(
-            label.to_numpy() if pa.types.is_floating(label.type) else _texts(label)
-        )
-        parts["group"].append(_texts(joined.group.filter(rows)))
-        parts["domain"].append(_texts(joined.domain.filter(rows)))
-        parts["fold"].append(joined.fold[labelled])
-        parts["here"].append(joined.present[labelled])
-        for name in names:
-            features[name].append(joined.features(name)[labelled])
+    for bucket, rows in enumerate(labelled_rows(plan)):
+        parts.append(rows)
         if fused:
             table = read_table(layout.fused(bucket), ["fused"])
-            vectors.append(matrix(table.column("fused"))[labelled])
-    whole = {name: np.concatenate(several) for name, several in parts.items()}
-    if not len(whole["key"]):
-        raise DataError(
-            "nothing to learn: no key of the data set has a label. Do the keys of the target's "
-            "source agree with those of the modalities?"
-        )
+            vectors.append(matrix(table.column("fused"))[rows.rows])
+    if not sum(len(rows.keys) for rows in parts):
+        raise nothing_to_learn()
+    blocks = {}
+    for name in names:
+        blocks[name] = np.concatenate([rows.blocks.pop(name) for rows in parts])
+    whole = {
+        name: np.concatenate([getattr(rows, name) for rows in parts])
+        for name in ("keys", "labels", "group", "domain", "fold", "present")
+    }
     dimensions = {name: feature_names(plan, name) for name in names}
-    blocks = {name: np.concatenate(features.pop(name)) for name in names}
     final = None
     if fused:
         heads = load_fusion(plan.output).of_heads()
@@ -74,22 +114,38 @@ def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
 
     def fit(training: np.ndarray, part: Part) -> Fusion:
         own = {name: dimensions[name] for name in part.modalities}
-        missing = plan.recipe.join.missing
-        return fit_rows(Tree((part,)), missing, blocks, whole["here"], training, own)
+        missing = recipe.join.missing
+        return fit_rows(Tree((part,)), missing, blocks, whole["present"], training, own)
 
-    train = plan.recipe.train
     return TrainingSet(
-        keys=whole["key"],
-        labels=whole["label"],
+        keys=whole["keys"],
+        labels=whole["labels"],
         fold=whole["fold"],
         test=whole["fold"] < 0,
         blocks=blocks,
-        present=whole["here"],
+        present=whole["present"],
         fit=fit,
-        groups=whole["group"] if plan.recipe.split.group is not None else None,
-        domain=whole["domain"] if train is not None and train.domain is not None else None,
+        groups=whole["group"] if recipe.split.group is not None else None,
+        domain=whole["domain"] if recipe.train and recipe.train.domain is not None else None,
         final=final,
     )
+
+
+def nothing_to_learn() -> DataError:
+    """What is said where no row has a label."""
+    return DataError(
+        "nothing to learn: no key of the data set has a label. Do the keys of the target's "
+        "source agree with those of the modalities?"
+    )
+
+
+def size_of(plan: Plan) -> tuple[int, dict[str, int]]:
+    """Most labelled rows that a data set may have, and the dimensions of each modality."""
+    layout, rows = Layout(plan.output, plan.buckets), 0
+    for bucket in range(plan.buckets):
+        with open_parquet(layout.records(TARGET, bucket)) as file:
+            rows += file.metadata.num_rows
+    return rows, {m.name: len(feature_names(plan, m.name)) for m in plan.modalities}
 
 
 def _texts(array: pa.Array) -> np.ndarray:

@@ -53,6 +53,11 @@ class Trained:
     model: Model
 
 
+def threads() -> int:
+    """Fits that run side by side."""
+    return min(os.cpu_count() or 1, _MOST_THREADS)
+
+
 @contextmanager
 def judging(
     data: TrainingSet,
@@ -75,11 +80,10 @@ def judging(
     problem = Problem(data, task)
     # Fits run side by side, each on one thread. The sums of BLAS depend on its number of threads,
     # and so would the model; and on matrices of this size its threads mostly wait for each other.
-    workers = min(os.cpu_count() or 1, _MOST_THREADS)
     with (
         warnings.catch_warnings(),
         threadpool_limits(limits=1, user_api="blas"),
-        ThreadPoolExecutor(workers) as pool,
+        ThreadPoolExecutor(threads()) as pool,
     ):
         warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` in the metrics says it
         yield Heads(problem, candidates, pool, progress)
