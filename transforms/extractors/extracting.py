@@ -33,7 +33,7 @@ from transforms.records import payloads
 from transforms.records.letters import dead_letters, write_dead_letters
 
 # Rows decoded at once. They bound memory, and are part of nothing's result.
-BATCH = {"image": 64, "audio": 64, "text": 256, "table": 4096, "vector": 4096}
+BATCH = {"image": 64, "audio": 64, "text": 256, "table": 4096, "vector": 4096, "series": 256}
 
 MERGE = 16  # states of batches merged at once: bounds memory, and fixes the order of sums
 
@@ -43,7 +43,7 @@ Training = Callable[[pa.Array], np.ndarray]
 
 def context_of(modality: ModalityPlan) -> Context:
     """What extractors may know of a modality."""
-    if modality.recipe.kind == "audio":
+    if modality.recipe.kind in ("audio", "series"):
         return Context(rate=modality.recipe.rate)
     if modality.recipe.kind == "table":
         return Context(columns=dict(modality.source.columns))
@@ -111,15 +111,30 @@ def _decode_values(modality: ModalityPlan, rows: pa.Table) -> _Decoded:
         from transforms.extractors.vector.decoding import decode_columns
 
         matrix, wrong = decode_columns(values, modality.widths)
-        keep = np.ones(len(rows), bool)
-        keep[list(wrong)] = False
-        lost = [(where.filter(pa.array(~keep)), [wrong[i] for i in sorted(wrong)])] if wrong else []
+        keep, lost = _kept(where, wrong)
         return _Decoded(Batch(matrix[keep]), where.filter(pa.array(keep)), lost)
+    if modality.recipe.kind == "series":
+        from transforms.extractors.series.decoding import decode_lists
+
+        (name,) = values.column_names
+        series, wrong = decode_lists(name, values.column(0), modality.recipe.max_length)
+        keep, lost = _kept(where, wrong)
+        return _Decoded(Batch(series), where.filter(pa.array(keep)), lost)
     from transforms.extractors.text.decoding import check
 
     columns = [pc.fill_null(values.column(name), "") for name in values.column_names]
     texts = pc.binary_join_element_wise(*columns, "\n") if len(columns) > 1 else columns[0]
     return _each(modality, where, texts.to_pylist(), check)
+
+
+def _kept(
+    where: pa.Table, wrong: dict[int, BadRecord]
+) -> tuple[np.ndarray, list[tuple[pa.Table, list[BadRecord]]]]:
+    """Which rows can be used, bool[n], and the others with what is wrong."""
+    keep = np.ones(len(where), bool)
+    keep[list(wrong)] = False
+    lost = [(where.filter(pa.array(~keep)), [wrong[i] for i in sorted(wrong)])] if wrong else []
+    return keep, lost
 
 
 def _decode_payloads(modality: ModalityPlan, tables: Iterator[pa.Table]) -> Iterator[_Decoded]:

@@ -6,6 +6,7 @@ problem (key, then URI, then columns in order) is kept with a message.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from transforms.records.keys import (
 
 LIST = pa.list_(pa.float64())
 MISSING = ("", "NaN", "nan", "null", "NA", "N/A", "None")  # texts that say: no number
+_BRACKETS, _BETWEEN = r"^\[\s*|\s*\]$", r"\s*,\s*|\s+"  # of a list that is written as text
 NO_URI = "there is no path or URL"
 
 
@@ -144,6 +146,8 @@ def lists(found: Found, name: str, column: pa.Array) -> pa.Array:
     A list with an infinite item is null.
     """
     column = one_array(column)
+    if is_text(column.type) or is_binary(column.type):
+        column = _parse_lists(found, name, texts(found, name, column))
     n = len(column)
     kind = column.type
     if not _holds_numbers(kind):
@@ -188,13 +192,21 @@ _CONVERT = {"text": texts, "number": numbers, "category": categories, "list": li
 
 
 def _parse(found: Found, name: str, text: pa.Array) -> pa.Array:
+    values, wrong = _parsed(name, text)
+    for at, message in wrong.items():
+        found.problems.setdefault(at, ("not_a_number", message))
+    return values
+
+
+def _parsed(name: str, text: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+    """Texts as float64[n], null where one is missing or wrong; and what is wrong, by position."""
     text = pc.utf8_trim_whitespace(text)
     missing = pc.is_in(text, pa.array(MISSING))
     text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
     try:
         values = text.cast(pa.float64())
         if not pc.any(pc.is_nan(values)).as_py():
-            return values
+            return values, {}
     except pa.ArrowInvalid:
         pass
     # Some are not plain decimals. Python judges those one by one, so that what a text means
@@ -203,17 +215,35 @@ def _parse(found: Found, name: str, text: pa.Array) -> pa.Array:
     odd = pc.fill_null(pc.invert(plain), False)
     values = pc.if_else(odd, pa.scalar(None, pa.string()), text).cast(pa.float64())
     parsed: list[float | None] = []
-    wrong: list[str] = []
-    bad = np.zeros(len(text), bool)
+    wrong: dict[int, str] = {}
     for at in np.flatnonzero(_mask(odd)).tolist():
         try:
             parsed.append(parse_number(name, text[at].as_py()))
         except BadRecord as error:
             parsed.append(None)
-            wrong.append(error.message)
-            bad[at] = True
-    found.fail(pa.array(bad), "not_a_number", wrong)
-    return pc.replace_with_mask(values, odd, pa.array(parsed, pa.float64()))
+            wrong[at] = error.message
+    return pc.replace_with_mask(values, odd, pa.array(parsed, pa.float64())), wrong
+
+
+def _parse_lists(found: Found, name: str, text: pa.Array) -> pa.Array:
+    """Texts such as `[1, 2.5, ]` or `1 2.5` as lists: list<float64>[n].
+
+    Commas or white space stand between numbers. An empty text is null, `[]` an empty list, and
+    what stands for a missing number between commas is null.
+    """
+    text = pc.utf8_trim_whitespace(text)
+    text = pc.if_else(pc.is_in(text, pa.array(MISSING)), pa.scalar(None, pa.string()), text)
+    bare = pc.replace_substring_regex(text, _BRACKETS, "")
+    split = pc.split_pattern_regex(bare, _BETWEEN)
+    lengths = pc.fill_null(pc.list_value_length(split), 0).to_numpy().astype(np.int32)
+    some = ~_mask(pc.equal(bare, ""))
+    lengths[~some] = 0
+    values, wrong = _parsed(name, pc.list_flatten(split.filter(pa.array(some))))
+    rows = np.repeat(np.arange(len(text)), lengths)
+    for at, message in wrong.items():
+        found.problems.setdefault(int(rows[at]), ("not_a_list", message))
+    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=text.is_null())
 
 
 def parse_number(name: str, text: str) -> float | None:
@@ -299,6 +329,10 @@ def json_number(name: str, value: Any) -> float | None:
 
 def json_list(name: str, value: Any) -> list[float | None] | None:
     """A list as `lists` makes it; raises BadRecord unless it holds numbers and nulls."""
+    if isinstance(value, str):
+        bare = re.sub(_BRACKETS, "", value.strip(), flags=re.ASCII)
+        items = re.split(_BETWEEN, bare, flags=re.ASCII) if bare else []
+        value = None if value.strip() in MISSING else [_json_item(name, item) for item in items]
     if value is None:
         return None
     if not isinstance(value, list) or any(isinstance(item, str | list | dict) for item in value):
@@ -309,6 +343,13 @@ def json_list(name: str, value: Any) -> list[float | None] | None:
         return [json_number(name, item) for item in value]
     except BadRecord as error:
         raise BadRecord(error.kind, f"column {name!r} holds an infinite number") from None
+
+
+def _json_item(name: str, text: str) -> float | None:
+    try:
+        return parse_number(name, text)
+    except BadRecord as error:
+        raise BadRecord("not_a_list", error.message) from None
 
 
 JSON: dict[ColumnType, Any] = {

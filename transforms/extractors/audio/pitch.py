@@ -1,0 +1,150 @@
+"""Fundamental frequency."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.fft
+
+from schemas.options.audio import PitchOptions
+from transforms.extractors.audio.over_time import (
+    FLOOR,
+    OverTime,
+    edges,
+    mean_square,
+    pool,
+    windows,
+)
+from transforms.extractors.audio.spectra import check_frequencies
+
+TROUGH = 0.1  # of the normalised difference, below which the first is the period, as in librosa
+_SAMPLES_AT_ONCE = 1 << 17  # windows whose spectra about fill the cache of a core
+
+
+class Pitch(OverTime):
+    """Fundamental frequency of voiced windows over time, and the share of such windows.
+
+    YIN: the period is the first trough of the cumulative mean normalised difference function
+    that is deeper than 0.1, else its minimum, refined by a parabola. The frequencies are those
+    of `librosa.yin`. A window is voiced if its aperiodicity is below `voiced` and its power
+    less than `trim` dB below that of the loudest. A segment of time without voiced windows has
+    the frequencies of the whole recording, and a recording without any has zeros.
+
+    References:
+        de Cheveigné, Kawahara: YIN, a fundamental frequency estimator for speech and music.
+        JASA 111(4), 2002.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options: PitchOptions = PitchOptions(**options)
+
+    def measures(self) -> list[str]:
+        """Hz, of voiced windows."""
+        return ["hertz"]
+
+    def names(self) -> list[str]:
+        """Each segment's frequencies, and then its share of voiced windows."""
+        hertz, segments = super().names(), self.options.segments
+        parts = np.array(hertz).reshape(segments, -1).tolist()
+        return [name for t, part in enumerate(parts) for name in (*part, f"t{t}_voiced")]
+
+    def pooled(self, signal: np.ndarray) -> np.ndarray:
+        """The numbers of one recording, in the order of `names`."""
+        o = self.options
+        hertz, aperiodicity, power = self.track(signal)
+        quietest = FLOOR if o.trim is None else max(FLOOR, power.max() * 10 ** (-o.trim / 10))
+        voiced = (aperiodicity < o.voiced) & (power > quietest)
+        rows: list[np.ndarray] = []
+        at = edges(len(hertz), o.segments)
+        for start, stop in zip(at[:-1], np.maximum(at[1:], at[:-1] + 1), strict=True):
+            here = voiced[start:stop]
+            found = hertz[start:stop][here] if here.any() else hertz[voiced]
+            row = pool((found if len(found) else np.zeros(1))[None], 1, o.quantiles)
+            rows += [row, here.mean(keepdims=True) + 0 * power.sum()]  # NaN if power overflows
+        return np.concatenate(rows)
+
+    def track(self, signal: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Frequency in Hz, aperiodicity (0 to 1, about) and power of each window, [windows].
+
+        Raises:
+            ValueError: `low` and `high` do not fit the rate, or `low` the window.
+        """
+        o, rate = self.options, self.context.rate
+        check_frequencies("pitch", o.low, o.high, rate)
+        shortest, longest = int(rate / o.high), int(np.ceil(rate / o.low))
+        if longest > o.window // 2:
+            raise ValueError(
+                f"pitch: a window of {o.window} samples does not hold two periods of {o.low:g} Hz"
+            )
+        rows = windows(signal, o.window, o.hop)
+        energies = running_energy(signal, o.window, o.hop)
+        some = max(1, _SAMPLES_AT_ONCE // o.window)
+        found = [
+            _track(rows[start : start + some], energies[start : start + some], shortest, longest)
+            for start in range(0, len(rows), some)
+        ]
+        period, aperiodicity = np.concatenate(found, axis=1)
+        return rate / period, aperiodicity, mean_square(rows)
+
+
+def running_energy(signal: np.ndarray, window: int, hop: int) -> np.ndarray:
+    """Sum of squares of all samples before each sample of a window, and after its last.
+
+    Returns:
+        float64[n, window + 1], a view; its differences are energies within the window.
+    """
+    total = np.zeros(len(signal) + window + 1)
+    middle = total[window // 2 + 1 : window // 2 + 1 + len(signal)]
+    np.cumsum(np.square(signal, dtype=np.float64), out=middle)
+    total[window // 2 + 1 + len(signal) :] = middle[-1]
+    n = 1 + len(signal) // hop
+    return np.ndarray((n, window + 1), np.float64, total, strides=(8 * hop, 8))
+
+
+def _track(rows: np.ndarray, energies: np.ndarray, shortest: int, longest: int) -> np.ndarray:
+    """Period in samples and aperiodicity of each of n windows: float32[2, n].
+
+    Args:
+        rows: float32[n, window].
+        energies: of the windows, as `running_energy` has them.
+        shortest: period that is looked for.
+        longest: period that is looked for.
+    """
+    n, window = rows.shape
+    size = scipy.fft.next_fast_len(window + longest, real=True)
+    size += size % 2
+    spectrum = scipy.fft.rfft(rows, size, axis=1)
+    power = spectrum.real**2
+    power += spectrum.imag**2
+    # Of a real and even spectrum, the DCT-I is the inverse transform.
+    correlation = scipy.fft.dct(power, type=1, axis=1, norm="forward")[:, : longest + 1]
+    energy = correlation[:, :1]
+    # Beyond the window the signal counts as zero, as in librosa: so the window's last samples,
+    # which have no partner, stay in the difference.
+    difference = (energies[:, 1 : longest + 1] - energies[:, :1]).astype(np.float32)
+    np.subtract(2 * energy - 2 * correlation[:, 1:], difference, out=difference)
+    mean = np.cumsum(difference, axis=1)[:, shortest - 1 :]
+    mean /= np.arange(shortest, longest + 1, dtype=np.float32)
+    mean += np.finfo(np.float32).tiny
+    normal = difference[:, shortest - 1 :] / mean
+
+    trough = np.empty(normal.shape, bool)
+    trough[:, 0] = normal[:, 0] < normal[:, 1]
+    np.less(normal[:, 1:], normal[:, :-1], out=trough[:, 1:])
+    trough[:, 1:-1] &= normal[:, 1:-1] <= normal[:, 2:]
+    trough &= normal < np.float32(TROUGH)
+    each = np.arange(n)
+    at = trough.argmax(axis=1)
+    at = np.where(trough[each, at], at, normal.argmin(axis=1))
+    inner = np.clip(at, 1, normal.shape[1] - 2)
+    left, middle, right = (normal[each, inner + i] for i in (-1, 0, 1))
+    slope, bend = (right - left) / 2, left + right - 2 * middle
+    use = (at == inner) & (np.abs(slope) < np.abs(bend))
+    shift = np.where(use, -slope / np.where(use, bend, 1), 0)
+
+    lag = shortest + at
+    first, last = energies[:, 0], energies[:, window]
+    pairs = energies[each, window - lag] - first + last - energies[each, lag]
+    periodicity = 2 * correlation[each, lag] / np.maximum(pairs, np.finfo(np.float64).tiny)
+    return np.stack([lag + shift, 1 - periodicity]).astype(np.float32)

@@ -1,0 +1,57 @@
+"""Series: from a column of lists to arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.extractors.base import BadRecord
+
+
+def decode_lists(
+    name: str, column: pa.ChunkedArray, max_length: int
+) -> tuple[list[np.ndarray], dict[int, BadRecord]]:
+    """Each row's values, with missing ones filled in.
+
+    A missing value lies on the line between its neighbours; before the first and after the last
+    known value, it is that.
+
+    Args:
+        name: of the column.
+        column: list<float64>[n]; nulls in the lists are missing values.
+        max_length: the most values a list may have.
+
+    Returns:
+        float64[values] of each row that can be used, in order, and what is wrong with each
+        other row: `missing_value` (no list, or no known value in it), `empty` or `too_long`.
+    """
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # which it stays where it has no chunk
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    null = array.is_null().to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+    stops = np.cumsum(lengths, dtype=np.int64)
+    values = pc.list_flatten(array).to_numpy(zero_copy_only=False)
+    series: list[np.ndarray] = []
+    wrong: dict[int, BadRecord] = {}
+    for row, (length, stop) in enumerate(zip(lengths.tolist(), stops.tolist(), strict=True)):
+        one = values[stop - length : stop]
+        if null[row]:
+            wrong[row] = BadRecord("missing_value", f"column {name!r} has no series")
+        elif not length:
+            wrong[row] = BadRecord("empty", f"column {name!r} has a series without values")
+        elif length > max_length:
+            message = f"column {name!r} has {length} values, more than max_length, {max_length}"
+            wrong[row] = BadRecord("too_long", message)
+        elif not (known := ~np.isnan(one)).any():
+            message = f"column {name!r} has no known value among {length}"
+            wrong[row] = BadRecord("missing_value", message)
+        else:
+            series.append(one if known.all() else _filled(one, known))
+    return series, wrong
+
+
+def _filled(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    at = np.arange(len(values))
+    return np.where(known, values, np.interp(at, at[known], values[known]))
