@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
-import scipy.fft
 
 from schemas.options.audio import PitchOptions
 from transforms.extractors.audio.over_time import (
@@ -16,10 +16,11 @@ from transforms.extractors.audio.over_time import (
     pool,
     windows,
 )
-from transforms.extractors.audio.spectra import check_frequencies
+from transforms.extractors.audio.spectra import ROWS, check_frequencies
 
 TROUGH = 0.1  # of the normalised difference, below which the first is the period, as in librosa
-_SAMPLES_AT_ONCE = 1 << 17  # windows whose spectra about fill the cache of a core
+_INVERSE = ROWS | cv2.DFT_INVERSE | cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT
+_SAMPLES_AT_ONCE = 1 << 16  # windows and their spectra stay in the processor's cache
 
 
 class Pitch(OverTime):
@@ -38,6 +39,9 @@ class Pitch(OverTime):
 
     def __init__(self, **options: Any) -> None:
         self.options: PitchOptions = PitchOptions(**options)
+        # Kept for all recordings: to get as much memory from the system again and again would
+        # take as long as the work.
+        self._room: list[np.ndarray] | None = None
 
     def measures(self) -> list[str]:
         """Hz, of voiced windows."""
@@ -80,10 +84,15 @@ class Pitch(OverTime):
         rows = windows(signal, o.window, o.hop)
         energies = running_energy(signal, o.window, o.hop)
         some = max(1, _SAMPLES_AT_ONCE // o.window)
-        found = [
-            _track(rows[start : start + some], energies[start : start + some], shortest, longest)
-            for start in range(0, len(rows), some)
-        ]
+        if self._room is None:
+            size = 2 * cv2.getOptimalDFTSize((o.window + longest + 1) // 2)
+            widths = (size, size, longest, longest)
+            self._room = [np.empty((some, width), np.float32) for width in widths]
+        found = []
+        for start in range(0, len(rows), some):
+            part = rows[start : start + some]
+            room = [one[: len(part)] for one in self._room]
+            found.append(_track(part, energies[start : start + some], shortest, room))
         period, aperiodicity = np.concatenate(found, axis=1)
         return rate / period, aperiodicity, mean_square(rows)
 
@@ -102,32 +111,42 @@ def running_energy(signal: np.ndarray, window: int, hop: int) -> np.ndarray:
     return np.ndarray((n, window + 1), np.float64, total, strides=(8 * hop, 8))
 
 
-def _track(rows: np.ndarray, energies: np.ndarray, shortest: int, longest: int) -> np.ndarray:
+def _track(
+    rows: np.ndarray, energies: np.ndarray, shortest: int, room: list[np.ndarray]
+) -> np.ndarray:
     """Period in samples and aperiodicity of each of n windows: float32[2, n].
 
     Args:
         rows: float32[n, window].
         energies: of the windows, as `running_energy` has them.
         shortest: period that is looked for.
-        longest: period that is looked for.
+        room: to be written to: two of float32[n, window + longest or more], and two of
+            float32[n, longest], where longest is the longest period that is looked for.
     """
+    padded, spectrum, difference, mean = room
     n, window = rows.shape
-    size = scipy.fft.next_fast_len(window + longest, real=True)
-    size += size % 2
-    spectrum = scipy.fft.rfft(rows, size, axis=1)
-    power = spectrum.real**2
-    power += spectrum.imag**2
-    # Of a real and even spectrum, the DCT-I is the inverse transform.
-    correlation = scipy.fft.dct(power, type=1, axis=1, norm="forward")[:, : longest + 1]
+    longest = difference.shape[1]
+    padded[:, :window] = rows
+    padded[:, window:] = 0
+    cv2.dft(padded, spectrum, ROWS)
+    np.square(spectrum, out=spectrum)
+    power = padded
+    power[:, 0], power[:, -1] = spectrum[:, 0], spectrum[:, -1]
+    np.add(spectrum[:, 1:-1:2], spectrum[:, 2:-1:2], out=power[:, 1:-1:2])
+    power[:, 2:-1:2] = 0  # imaginary parts
+    cv2.dft(power, spectrum, _INVERSE)
+    correlation = spectrum[:, : longest + 1]
     energy = correlation[:, :1]
     # Beyond the window the signal counts as zero, as in librosa: so the window's last samples,
     # which have no partner, stay in the difference.
-    difference = (energies[:, 1 : longest + 1] - energies[:, :1]).astype(np.float32)
-    np.subtract(2 * energy - 2 * correlation[:, 1:], difference, out=difference)
-    mean = np.cumsum(difference, axis=1)[:, shortest - 1 :]
-    mean /= np.arange(shortest, longest + 1, dtype=np.float32)
-    mean += np.finfo(np.float32).tiny
-    normal = difference[:, shortest - 1 :] / mean
+    np.subtract(energies[:, 1 : longest + 1], energies[:, :1], out=difference, casting="same_kind")
+    difference += 2 * correlation[:, 1:]
+    np.subtract(2 * energy, difference, out=difference)
+    np.cumsum(difference, axis=1, out=mean)
+    normal = mean[:, shortest - 1 :]
+    normal /= np.arange(shortest, longest + 1, dtype=np.float32)
+    normal += np.finfo(np.float32).tiny
+    np.divide(difference[:, shortest - 1 :], normal, out=normal)
 
     trough = np.empty(normal.shape, bool)
     trough[:, 0] = normal[:, 0] < normal[:, 1]

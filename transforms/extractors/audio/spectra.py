@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
-import scipy.fft
 import scipy.sparse
 
 from schemas.options.audio import MelOptions
 from transforms.extractors.audio.over_time import FLOOR, windows
 
 RANGE = 80.0  # dB under a recording's loudest band at which its spectrum ends, as in librosa
+ROWS = cv2.DFT_ROWS  # each row by itself: real 0, real 1, imaginary 1, real 2, and so on
 _SAMPLES_AT_ONCE = 1 << 16  # windows and their spectra stay in the processor's cache
 
 
@@ -43,9 +44,9 @@ def mel_filters(
 
 @functools.lru_cache(maxsize=8)
 def hann(window: int) -> np.ndarray:
-    """Periodic Hann window as a column, float32[window, 1]."""
+    """Periodic Hann window, float32[window]."""
     phase = 2 * np.pi * np.arange(window) / window
-    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)[:, None]
+    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
 
 
 def power_spectra(signal: np.ndarray, window: int, hop: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -56,14 +57,15 @@ def power_spectra(signal: np.ndarray, window: int, hop: int) -> Iterator[tuple[s
     """
     rows = windows(signal, window, hop)
     some = max(1, _SAMPLES_AT_ONCE // window)
-    # Windows are columns: transforms along them fill the lanes of SIMD registers, and what
-    # is summed over frequencies then runs along memory.
     for start in range(0, len(rows), some):
-        columns = rows[start : start + some].T * hann(window)
-        spectrum = scipy.fft.rfft(columns, axis=0)
-        power = spectrum.real**2
-        power += spectrum.imag**2
-        yield slice(start, start + columns.shape[1]), power
+        # OpenCV's transform of rows is three times as fast as SciPy's and ten times as NumPy's.
+        # Windows are columns from then on: what is summed over frequencies runs along memory.
+        squares = cv2.transpose(cv2.dft(rows[start : start + some] * hann(window), None, ROWS))
+        np.square(squares, out=squares)
+        power = np.empty((window // 2 + 1, squares.shape[1]), np.float32)
+        power[0], power[-1] = squares[0], squares[-1]
+        np.add(squares[1:-1:2], squares[2:-1:2], out=power[1:-1])
+        yield slice(start, start + power.shape[1]), power
 
 
 def shapes(power: np.ndarray, hertz: np.ndarray, rolloff: float) -> np.ndarray:
