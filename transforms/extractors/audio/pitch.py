@@ -114,7 +114,7 @@ def running_energy(signal: np.ndarray, window: int, hop: int) -> np.ndarray:
 def _track(
     rows: np.ndarray, energies: np.ndarray, shortest: int, room: list[np.ndarray]
 ) -> np.ndarray:
-    """Period in samples and aperiodicity of each of n windows: float32[2, n].
+    """Period in samples and aperiodicity of each of n windows: float64[2, n].
 
     Args:
         rows: float32[n, window].
@@ -166,4 +166,4 @@ def _track(
     first, last = energies[:, 0], energies[:, window]
     pairs = energies[each, window - lag] - first + last - energies[each, lag]
     periodicity = 2 * correlation[each, lag] / np.maximum(pairs, np.finfo(np.float64).tiny)
-    return np.stack([lag + shift, 1 - periodicity]).astype(np.float32)
+    return np.stack([lag + shift, 1 - periodicity])

@@ -14,7 +14,7 @@ from transforms.extractors.audio.over_time import FLOOR, windows
 
 RANGE = 80.0  # dB under a recording's loudest band at which its spectrum ends, as in librosa
 ROWS = cv2.DFT_ROWS  # each row by itself: real 0, real 1, imaginary 1, real 2, and so on
-_SAMPLES_AT_ONCE = 1 << 16  # windows and their spectra stay in the processor's cache
+_BYTES_AT_ONCE = 1 << 18  # windows and their spectra stay in the processor's cache
 
 
 @functools.lru_cache(maxsize=8)
@@ -44,25 +44,27 @@ def mel_filters(
 
 @functools.lru_cache(maxsize=8)
 def hann(window: int) -> np.ndarray:
-    """Periodic Hann window, float32[window]."""
-    phase = 2 * np.pi * np.arange(window) / window
-    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+    """Periodic Hann window, float64[window]."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
 
 
-def power_spectra(signal: np.ndarray, window: int, hop: int) -> Iterator[tuple[slice, np.ndarray]]:
+def power_spectra(
+    signal: np.ndarray, window: int, hop: int, precision: type[np.floating] = np.float32
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Power of the Hann-windowed signal at each frequency, some windows at a time.
 
     Yields:
-        Which windows, and float32[window // 2 + 1, windows].
+        Which windows, and [window // 2 + 1, windows] of that precision.
     """
     rows = windows(signal, window, hop)
-    some = max(1, _SAMPLES_AT_ONCE // window)
+    weights = hann(window).astype(precision)
+    some = max(1, _BYTES_AT_ONCE // weights.nbytes)
     for start in range(0, len(rows), some):
         # OpenCV's transform of rows is three times as fast as SciPy's and ten times as NumPy's.
         # Windows are columns from then on: what is summed over frequencies runs along memory.
-        squares = cv2.transpose(cv2.dft(rows[start : start + some] * hann(window), None, ROWS))
+        squares = cv2.transpose(cv2.dft(rows[start : start + some] * weights, None, ROWS))
         np.square(squares, out=squares)
-        power = np.empty((window // 2 + 1, squares.shape[1]), np.float32)
+        power = np.empty((window // 2 + 1, squares.shape[1]), precision)
         power[0], power[-1] = squares[0], squares[-1]
         np.add(squares[1:-1:2], squares[2:-1:2], out=power[1:-1])
         yield slice(start, start + power.shape[1]), power
@@ -72,7 +74,7 @@ def shapes(power: np.ndarray, hertz: np.ndarray, rolloff: float) -> np.ndarray:
     """Centroid, roll-off and flatness of spectra.
 
     Args:
-        power: [n, frequencies].
+        power: float64[n, frequencies].
         hertz: [frequencies].
         rolloff: share of the magnitude that is at or below the roll-off.
 
@@ -80,13 +82,14 @@ def shapes(power: np.ndarray, hertz: np.ndarray, rolloff: float) -> np.ndarray:
         [3, n]: Hz, Hz, and 0 (a tone) to 1 (noise); zero, zero and one of a spectrum of zeros.
     """
     magnitude = np.sqrt(power)
-    below = np.cumsum(magnitude, axis=1)
+    # In 32 bits, as in librosa: where the share is only just reached, rounding decides.
+    below = np.cumsum(magnitude, axis=1, dtype=np.float32)
     total = below[:, -1]
     centroid = (hertz * magnitude).sum(axis=1)
     np.divide(centroid, total, out=centroid, where=total > 0)
-    # Where the share is reached: what is not yet there comes in ascending order.
-    at = (below < power.dtype.type(rolloff) * total[:, None]).sum(axis=1)
-    floored = np.maximum(power, power.dtype.type(FLOOR))
+    # What is below the share comes in ascending order.
+    at = (below < rolloff * total[:, None]).sum(axis=1)
+    floored = np.maximum(power, FLOOR)
     flatness = np.exp(np.log(floored).mean(axis=1)) / floored.mean(axis=1)
     return np.stack([centroid, hertz[np.minimum(at, len(hertz) - 1)], flatness])
 

@@ -35,9 +35,11 @@ class Spectral(OverTime):
         o, rate = self.options, self.context.rate
         if rate <= 0:
             raise ValueError("spectral: the recordings' rate is not known")
-        hertz = np.fft.rfftfreq(o.window, 1 / rate).astype(np.float32)
+        hertz = np.fft.rfftfreq(o.window, 1 / rate)
         out = np.empty((5, 1 + len(signal) // o.hop), np.float32)
-        for some, power in power_spectra(signal, o.window, o.hop):
+        # The flatness is as much the weakest frequencies', which are the rounding of the loudest
+        # in 32 bits.
+        for some, power in power_spectra(signal, o.window, o.hop, np.float64):
             out[:3, some] = shapes(power.T, hertz, o.rolloff)
         out[3] = crossing_rate(signal, o.window, o.hop)
         out[4] = np.sqrt(mean_square(windows(signal, o.window, o.hop)))
