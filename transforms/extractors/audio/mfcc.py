@@ -39,6 +39,8 @@ class Mfcc(OverTime):
         o = self.options
         decibels = mel_decibels("mfcc", signal, o, self.context.rate)
         cepstra = scipy.fft.dct(decibels, type=2, norm="ortho", axis=0)[: o.coefficients]
+        if not o.deltas:
+            return cepstra
         return np.concatenate([cepstra, *(delta(cepstra, i + 1) for i in range(o.deltas))])
 
 

@@ -116,12 +116,13 @@ def pool(values: np.ndarray, segments: int, quantiles: Sequence[float]) -> np.nd
         values = values[:, np.arange(segments) * values.shape[1] // segments]
     values = values.astype(np.float64)
     at = edges(values.shape[1], segments)
-    counts = np.diff(at)
+    counts = at[1:] - at[:-1]
     out = np.empty((segments, 2 + len(quantiles), len(values)))
     if quantiles:
         for one, start, stop in zip(out, at[:-1], at[1:], strict=True):
             one[2:] = np.quantile(values[:, start:stop], quantiles, axis=1)
-    out[:, 0] = (np.add.reduceat(values, at[:-1], axis=1) / counts).T
-    values -= np.repeat(out[:, 0].T, counts, axis=1)
-    out[:, 1] = np.sqrt(np.add.reduceat(values * values, at[:-1], axis=1) / counts).T
+    means = np.add.reduceat(values, at[:-1], axis=1) / counts
+    values -= means.repeat(counts, axis=1)
+    values *= values
+    out[:, 0], out[:, 1] = means.T, np.sqrt(np.add.reduceat(values, at[:-1], axis=1) / counts).T
     return out.ravel()

@@ -86,12 +86,14 @@ class Pitch(OverTime):
         some = max(1, _SAMPLES_AT_ONCE // o.window)
         if self._room is None:
             size = 2 * cv2.getOptimalDFTSize((o.window + longest + 1) // 2)
-            widths = (size, size, longest, longest)
+            widths = (size, size, longest, longest + 1 - shortest)
             self._room = [np.empty((some, width), np.float32) for width in widths]
+            self._room.append(np.empty((some + 1, longest + 1)))
         found = []
         for start in range(0, len(rows), some):
             part = rows[start : start + some]
-            room = [one[: len(part)] for one in self._room]
+            room = [one[: len(part)] for one in self._room[:-1]]
+            room.append(self._room[-1][: len(part) + 1])
             found.append(_track(part, energies[start : start + some], shortest, room))
         period, aperiodicity = np.concatenate(found, axis=1)
         return rate / period, aperiodicity, mean_square(rows)
@@ -104,9 +106,9 @@ def running_energy(signal: np.ndarray, window: int, hop: int) -> np.ndarray:
         float64[n, window + 1], a view; its differences are energies within the window.
     """
     total = np.zeros(len(signal) + window + 1)
-    middle = total[window // 2 + 1 : window // 2 + 1 + len(signal)]
-    np.cumsum(np.square(signal, dtype=np.float64), out=middle)
-    total[window // 2 + 1 + len(signal) :] = middle[-1]
+    start, stop = window // 2, window // 2 + len(signal) + 1
+    total[start:stop] = cv2.integral(np.square(signal)[None], sdepth=cv2.CV_64F)[1]
+    total[stop:] = total[stop - 1]
     n = 1 + len(signal) // hop
     return np.ndarray((n, window + 1), np.float64, total, strides=(8 * hop, 8))
 
@@ -120,30 +122,29 @@ def _track(
         rows: float32[n, window].
         energies: of the windows, as `running_energy` has them.
         shortest: period that is looked for.
-        room: to be written to: two of float32[n, window + longest or more], and two of
-            float32[n, longest], where longest is the longest period that is looked for.
+        room: to be written to: two of float32[n, window + longest or more], float32[n, longest],
+            float32[n, longest + 1 - shortest] and float64[n + 1, longest + 1], where longest is
+            the longest period that is looked for.
     """
-    padded, spectrum, difference, mean = room
+    padded, spectrum, difference, normal, sums = room
     n, window = rows.shape
     longest = difference.shape[1]
     padded[:, :window] = rows
     padded[:, window:] = 0
     cv2.dft(padded, spectrum, ROWS)
-    np.square(spectrum, out=spectrum)
-    power = padded
-    power[:, 0], power[:, -1] = spectrum[:, 0], spectrum[:, -1]
-    np.add(spectrum[:, 1:-1:2], spectrum[:, 2:-1:2], out=power[:, 1:-1:2])
-    power[:, 2:-1:2] = 0  # imaginary parts
-    cv2.dft(power, spectrum, _INVERSE)
-    correlation = spectrum[:, : longest + 1]
+    power = cv2.mulSpectrums(spectrum, spectrum, ROWS, padded, True)
+    correlation = cv2.dft(power, spectrum, _INVERSE)[:, : longest + 1]
     energy = correlation[:, :1]
     # Beyond the window the signal counts as zero, as in librosa: so the window's last samples,
     # which have no partner, stay in the difference.
     np.subtract(energies[:, 1 : longest + 1], energies[:, :1], out=difference, casting="same_kind")
     difference += 2 * correlation[:, 1:]
     np.subtract(2 * energy, difference, out=difference)
-    np.cumsum(difference, axis=1, out=mean)
-    normal = mean[:, shortest - 1 :]
+    # Sums over all windows and lags so far, from which those of one window follow: in this form
+    # OpenCV is three times as fast as a sum along each row.
+    cv2.integral(difference, sums, cv2.CV_64F)
+    until = sums[:, shortest:]
+    np.subtract(until[1:], until[:-1], out=normal, casting="same_kind")
     normal /= np.arange(shortest, longest + 1, dtype=np.float32)
     normal += np.finfo(np.float32).tiny
     np.divide(difference[:, shortest - 1 :], normal, out=normal)

@@ -123,5 +123,7 @@ def mel_decibels(name: str, signal: np.ndarray, options: MelOptions, rate: float
     mel = np.empty((o.bands, 1 + len(signal) // o.hop), np.float32)
     for some, power in power_spectra(signal, o.window, o.hop):
         mel[:, some] = filters @ power
-    decibels = np.log(np.maximum(mel, FLOOR)) * np.float32(10 / np.log(10))
-    return np.maximum(decibels, decibels.max() - np.float32(RANGE))
+    np.maximum(mel, FLOOR, out=mel)
+    decibels = np.log(mel, out=mel)
+    decibels *= np.float32(10 / np.log(10))
+    return np.maximum(decibels, decibels.max() - np.float32(RANGE), out=decibels)
