@@ -95,9 +95,12 @@ def test_any_signal_gives_finite_numbers(
 def test_power_that_overflows_fails_its_row_alone(
     cls: type[OverTime], options: dict[str, Any]
 ) -> None:
-    batch = Batch([tone(2000), np.full(2000, 3e38, np.float32)])
+    batch = Batch([tone(2000), np.full(2000, 3e38, np.float32), 1e18 * noise(2000)])
     rows = make(cls, **options).transform(batch)
-    assert {row: error.kind for row, error in batch.failures.items()} == {1: "not_finite"}
+    failed = {row: error.kind for row, error in batch.failures.items()}
+    assert failed.pop(1) == "not_finite"
+    assert failed in ({}, {2: "not_finite"})  # with short windows it does not overflow
+    assert 2 in failed or np.isfinite(rows[2]).all()
     assert np.isfinite(rows[0]).all()
 
 

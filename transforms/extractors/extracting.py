@@ -33,7 +33,7 @@ from transforms.records import payloads
 from transforms.records.letters import dead_letters, write_dead_letters
 
 # Rows decoded at once. They bound memory, and are part of nothing's result.
-BATCH = {"image": 64, "audio": 64, "text": 256, "table": 4096, "vector": 4096, "series": 256}
+BATCH = {"image": 64, "audio": 64, "text": 256, "table": 4096, "vector": 4096, "series": 64}
 
 MERGE = 16  # states of batches merged at once: bounds memory, and fixes the order of sums
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,6 +23,33 @@ _INVERSE = ROWS | cv2.DFT_INVERSE | cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT
 _SAMPLES_AT_ONCE = 1 << 16  # windows and their spectra stay in the processor's cache
 
 
+class _Room(NamedTuple):
+    """Memory for some windows at a time, used again and again.
+
+    To get as much from the system each time would take as long as the work.
+
+    Attributes:
+        padded, spectrum: float32[some, window + longest or more].
+        difference: float32[some, longest], where longest is the longest period looked for.
+        normal: float32[some, longest + 1 - shortest].
+        sums: float64[some + 1, longest + 1].
+    """
+
+    padded: np.ndarray
+    spectrum: np.ndarray
+    difference: np.ndarray
+    normal: np.ndarray
+    sums: np.ndarray
+
+    @classmethod
+    def make(cls, window: int, shortest: int, longest: int) -> _Room:
+        some = max(1, _SAMPLES_AT_ONCE // window)
+        size = 2 * cv2.getOptimalDFTSize((window + longest + 1) // 2)
+        widths = (size, size, longest, longest + 1 - shortest)
+        padded, spectrum, difference, normal = (np.empty((some, w), np.float32) for w in widths)
+        return cls(padded, spectrum, difference, normal, np.empty((some + 1, longest + 1)))
+
+
 class Pitch(OverTime):
     """Fundamental frequency of voiced windows over time, and the share of such windows.
 
@@ -39,9 +66,7 @@ class Pitch(OverTime):
 
     def __init__(self, **options: Any) -> None:
         self.options: PitchOptions = PitchOptions(**options)
-        # Kept for all recordings: to get as much memory from the system again and again would
-        # take as long as the work.
-        self._room: list[np.ndarray] | None = None
+        self._room: _Room | None = None
 
     def measures(self) -> list[str]:
         """Hz, of voiced windows."""
@@ -65,11 +90,16 @@ class Pitch(OverTime):
             here = voiced[start:stop]
             found = hertz[start:stop][here] if here.any() else hertz[voiced]
             row = pool((found if len(found) else np.zeros(1))[None], 1, o.quantiles)
-            rows += [row, here.mean(keepdims=True) + 0 * power.sum()]  # NaN if power overflows
+            # Not a number if power overflows, so that it is noticed.
+            rows += [row, here.mean(keepdims=True) + 0 * (power.sum() + aperiodicity.sum())]
         return np.concatenate(rows)
 
     def track(self, signal: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Frequency in Hz, aperiodicity (0 to 1, about) and power of each window, [windows].
+        """Frequency in Hz, aperiodicity and power of each window, [windows].
+
+        Aperiodicity is the power of the difference between the window and itself one period
+        later, as a share of both their powers: 0 if it repeats itself, 1 if they do not go
+        together.
 
         Raises:
             ValueError: `low` and `high` do not fit the rate, or `low` the window.
@@ -83,18 +113,13 @@ class Pitch(OverTime):
             )
         rows = windows(signal, o.window, o.hop)
         energies = running_energy(signal, o.window, o.hop)
-        some = max(1, _SAMPLES_AT_ONCE // o.window)
         if self._room is None:
-            size = 2 * cv2.getOptimalDFTSize((o.window + longest + 1) // 2)
-            widths = (size, size, longest, longest + 1 - shortest)
-            self._room = [np.empty((some, width), np.float32) for width in widths]
-            self._room.append(np.empty((some + 1, longest + 1)))
-        found = []
-        for start in range(0, len(rows), some):
-            part = rows[start : start + some]
-            room = [one[: len(part)] for one in self._room[:-1]]
-            room.append(self._room[-1][: len(part) + 1])
-            found.append(_track(part, energies[start : start + some], shortest, room))
+            self._room = _Room.make(o.window, shortest, longest)
+        some = len(self._room.padded)
+        found = [
+            _track(rows[start : start + some], energies[start : start + some], self._room)
+            for start in range(0, len(rows), some)
+        ]
         period, aperiodicity = np.concatenate(found, axis=1)
         return rate / period, aperiodicity, mean_square(rows)
 
@@ -113,22 +138,19 @@ def running_energy(signal: np.ndarray, window: int, hop: int) -> np.ndarray:
     return np.ndarray((n, window + 1), np.float64, total, strides=(8 * hop, 8))
 
 
-def _track(
-    rows: np.ndarray, energies: np.ndarray, shortest: int, room: list[np.ndarray]
-) -> np.ndarray:
+def _track(rows: np.ndarray, energies: np.ndarray, room: _Room) -> np.ndarray:
     """Period in samples and aperiodicity of each of n windows: float64[2, n].
 
     Args:
         rows: float32[n, window].
         energies: of the windows, as `running_energy` has them.
-        shortest: period that is looked for.
-        room: to be written to: two of float32[n, window + longest or more], float32[n, longest],
-            float32[n, longest + 1 - shortest] and float64[n + 1, longest + 1], where longest is
-            the longest period that is looked for.
+        room: for n windows at least; says which periods are looked for.
     """
-    padded, spectrum, difference, normal, sums = room
     n, window = rows.shape
+    padded, spectrum, difference, normal = (one[:n] for one in room[:4])
+    sums = room.sums[: n + 1]
     longest = difference.shape[1]
+    shortest = longest + 1 - normal.shape[1]
     padded[:, :window] = rows
     padded[:, window:] = 0
     cv2.dft(padded, spectrum, ROWS)
@@ -166,5 +188,7 @@ def _track(
     lag = shortest + at
     first, last = energies[:, 0], energies[:, window]
     pairs = energies[each, window - lag] - first + last - energies[each, lag]
-    periodicity = 2 * correlation[each, lag] / np.maximum(pairs, np.finfo(np.float64).tiny)
-    return np.stack([lag + shift, 1 - periodicity])
+    double = 2.0 * correlation[each, lag]
+    # More than the energies it can only be by rounding.
+    pairs = np.maximum(np.maximum(pairs, np.abs(double)), np.finfo(np.float64).tiny)
+    return np.stack([lag + shift, 1 - double / pairs])

@@ -8,6 +8,8 @@ import numpy as np
 
 from transforms.extractors.base import Batch, Extractor
 
+_VALUES_AT_ONCE = 1 << 18  # bounds memory
+
 
 class ByLength(Extractor):
     """Base of extractors of series: those of a batch that are equally long are one matrix.
@@ -42,13 +44,16 @@ class ByLength(Extractor):
         out = np.zeros((len(batch), len(self.names())), np.float32)
         lengths = np.array([len(one) for one in batch.items], int)
         for length in np.unique(lengths).tolist():
-            rows = np.flatnonzero(lengths == length)
-            values = np.stack([batch.items[row] for row in rows.tolist()])
-            # Divided by the largest, squares and cubes cannot overflow.
-            scale = np.abs(values).max(axis=1, keepdims=True)
-            scale[scale == 0] = 1
-            with np.errstate(over="ignore"):
-                out[rows] = self.scaled(self.measure(values / scale), scale)
+            found = np.flatnonzero(lengths == length)
+            some = max(1, _VALUES_AT_ONCE // length)
+            for start in range(0, len(found), some):
+                rows = found[start : start + some]
+                values = np.stack([batch.items[row] for row in rows.tolist()])
+                # Divided by the largest, squares and cubes cannot overflow.
+                scale = np.abs(values).max(axis=1, keepdims=True)
+                scale[scale == 0] = 1
+                with np.errstate(over="ignore"):
+                    out[rows] = self.scaled(self.measure(values / scale), scale)
         for bad in np.flatnonzero(~np.isfinite(out).all(axis=1)).tolist():
             name = self.names()[int(np.isfinite(out[bad]).argmin())]
             batch.fail(bad, "not_finite", f"{name} is too large for a 32-bit number")

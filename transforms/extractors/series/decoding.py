@@ -27,8 +27,6 @@ def decode_lists(
         other row: `missing_value` (no list, or no known value in it), `empty` or `too_long`.
     """
     array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # which it stays where it has no chunk
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     null = array.is_null().to_numpy(zero_copy_only=False)
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
     stops = np.cumsum(lengths, dtype=np.int64)
