@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from transforms.extractors.base import Batch, Context
+from transforms.extractors.base import BadRecord, Batch, Context
 from transforms.extractors.series.bands import Bands
 from transforms.extractors.series.by_length import ByLength, area
 from transforms.extractors.series.decoding import decode_lists
@@ -58,27 +58,33 @@ def some_series() -> list[np.ndarray]:
 # --- decoding --------------------------------------------------------------------------------
 
 
+def decoded(*chunks: pa.Array, longest: int = 10) -> tuple[list[list[float]], dict[int, BadRecord]]:
+    """The rows that can be used, and what is wrong with the others."""
+    column = pa.chunked_array(chunks, pa.list_(pa.float64()))
+    series, wrong = decode_lists(pa.table({"x": column}), longest)
+    assert len(series) == len(column)
+    return [one.tolist() for row, one in enumerate(series) if row not in wrong], wrong
+
+
 def test_lists_of_any_length_become_arrays() -> None:
     rows = [[1.0, 2.0], [3.0], None, [], [5.0, 6.0, 7.0]]
-    column = pa.chunked_array([pa.array([[0.0], *rows[:2]]).slice(1), pa.array(rows[2:])])
-    series, wrong = decode_lists("x", column, 3)
-    assert [one.tolist() for one in series] == [[1, 2], [3], [5, 6, 7]]
+    series, wrong = decoded(pa.array([[0.0], *rows[:2]]).slice(1), pa.array(rows[2:]))
+    assert series == [[1, 2], [3], [5, 6, 7]]
     assert {row: bad.kind for row, bad in wrong.items()} == {2: "missing_value", 3: "empty"}
-    none = pa.chunked_array([], pa.list_(pa.float64()))
-    assert decode_lists("x", none, 3) == ([], {})
+    assert decoded() == ([], {})
 
 
 def test_missing_values_lie_between_their_neighbours() -> None:
     rows = [[None, 1.0, None, None, 4.0, None], [None, None], [2.0, float("nan"), 3.0]]
-    series, wrong = decode_lists("x", pa.chunked_array([pa.array(rows)]), 10)
-    assert [one.tolist() for one in series] == [[1, 1, 2, 3, 4, 4], [2, 2.5, 3]]
-    assert wrong[1].kind == "missing_value"
+    series, wrong = decoded(pa.array(rows))
+    assert series == [[1, 1, 2, 3, 4, 4], [2, 2.5, 3]]
+    assert {row: bad.kind for row, bad in wrong.items()} == {1: "missing_value"}
     assert wrong[1].message == "column 'x' has no known value among 2"
 
 
 def test_a_series_that_is_too_long() -> None:
-    series, wrong = decode_lists("x", pa.chunked_array([pa.array([[1.0] * 4, [1.0] * 5])]), 4)
-    assert len(series) == 1
+    series, wrong = decoded(pa.array([[1.0] * 4, [1.0] * 5]), longest=4)
+    assert series == [[1.0] * 4]
     assert wrong[1].kind == "too_long"
     assert "5 values, more than max_length, 4" in wrong[1].message
 

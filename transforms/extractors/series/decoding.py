@@ -9,24 +9,23 @@ import pyarrow.compute as pc
 from transforms.extractors.base import BadRecord
 
 
-def decode_lists(
-    name: str, column: pa.ChunkedArray, max_length: int
-) -> tuple[list[np.ndarray], dict[int, BadRecord]]:
+def decode_lists(table: pa.Table, max_length: int) -> tuple[list[np.ndarray], dict[int, BadRecord]]:
     """Each row's values, with missing ones filled in.
 
     A missing value lies on the line between its neighbours; before the first and after the last
     known value, it is that.
 
     Args:
-        name: of the column.
-        column: list<float64>[n]; nulls in the lists are missing values.
+        table: a column of list<float64>; nulls in the lists are missing values.
         max_length: the most values a list may have.
 
     Returns:
-        float64[values] of each row that can be used, in order, and what is wrong with each
-        other row: `missing_value` (no list, or no known value in it), `empty` or `too_long`.
+        float64[values] of each row, in order; and what is wrong, by row, with rows that cannot be
+        used: `missing_value` (no list, or no known value in it), `empty` or `too_long`. What
+        the list holds for such a row has no meaning.
     """
-    array = column.combine_chunks()
+    (name,) = table.column_names
+    array = table.column(0).combine_chunks()
     null = array.is_null().to_numpy(zero_copy_only=False)
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
     stops = np.cumsum(lengths, dtype=np.int64)
@@ -35,6 +34,7 @@ def decode_lists(
     wrong: dict[int, BadRecord] = {}
     for row, (length, stop) in enumerate(zip(lengths.tolist(), stops.tolist(), strict=True)):
         one = values[stop - length : stop]
+        known = ~np.isnan(one)
         if null[row]:
             wrong[row] = BadRecord("missing_value", f"column {name!r} has no series")
         elif not length:
@@ -42,11 +42,12 @@ def decode_lists(
         elif length > max_length:
             message = f"column {name!r} has {length} values, more than max_length, {max_length}"
             wrong[row] = BadRecord("too_long", message)
-        elif not (known := ~np.isnan(one)).any():
+        elif not known.any():
             message = f"column {name!r} has no known value among {length}"
             wrong[row] = BadRecord("missing_value", message)
-        else:
-            series.append(one if known.all() else _filled(one, known))
+        elif not known.all():
+            one = _filled(one, known)
+        series.append(one)
     return series, wrong
 
 
