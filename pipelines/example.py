@@ -60,8 +60,8 @@ RECIPE = """\
 name: digits
 
 modalities:
-  # A modality has a name of your own, a kind (image, audio, text, table or vector), a source of
-  # rows, and the extractors that turn each row into numbers.
+  # A modality has a name of your own, a kind (image, audio, text, table, vector or series), a
+  # source of rows, and the extractors that turn each row into numbers.
   image:
     kind: image
     source:

@@ -15,7 +15,14 @@ import pyarrow.compute as pc
 from schemas import storage
 from schemas.plan import ColumnType, ModalityPlan, SourcePlan
 from schemas.problems import Loc, Place, nearest
-from schemas.recipe import Recipe, Source, TableModality, TextModality, VectorModality
+from schemas.recipe import (
+    Recipe,
+    SeriesModality,
+    Source,
+    TableModality,
+    TextModality,
+    VectorModality,
+)
 from transforms.extractors.base import BadRecord
 from transforms.records import sources
 from transforms.records.payloads import examine, locate
@@ -120,9 +127,12 @@ def choose_columns(
         columns = dict.fromkeys(modality.source.columns or [], "text")
     elif isinstance(modality, VectorModality):
         columns = _vector_columns(name, recipe, modality, known, source, problems)
+    elif isinstance(modality, SeriesModality):
+        columns = {modality.source.column: "list"}
+    field = "column" if isinstance(modality, SeriesModality) else "columns"
     for column in columns:
         if column not in known:
-            problems.add(no_column(column, known, source), *where, "columns")
+            problems.add(no_column(column, known, source), *where, field)
     if len(problems) > before:
         return None
     source = replace(source, columns=columns)
@@ -130,7 +140,8 @@ def choose_columns(
         rows = first_rows(source, problems, where)
         if rows is None:
             return None
-        widths = _widths(source, rows, problems, where)
+        if isinstance(modality, VectorModality):
+            widths = _widths(source, rows, problems, where)
         if source.uri is not None:
             _check_payloads(source, rows, problems, where)
     return ModalityPlan(name, modality, source, widths) if len(problems) == before else None

@@ -23,11 +23,19 @@ from schemas.options.models import (
     RidgeOptions,
     SvmOptions,
 )
+from schemas.options.series import SeriesExtract
 from schemas.options.table import TableExtract
 from schemas.options.text import TextExtract
 from schemas.options.vector import VectorExtract
 from schemas.sources import Format as Format
-from schemas.sources import PayloadSource, Source, TableSource, TextSource, VectorSource
+from schemas.sources import (
+    PayloadSource,
+    SeriesSource,
+    Source,
+    TableSource,
+    TextSource,
+    VectorSource,
+)
 
 NAME = r"^[a-z][a-z0-9_]*$"
 TARGET = "target"  # the folder and branch name of the labels
@@ -38,6 +46,13 @@ Duplicates = Literal["error", "first", "last", "mean", "max"]
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _Count = Annotated[int, Field(ge=1)]
+
+
+def _check_high(rate: float, where: tuple[str | int, ...], hertz: float | None) -> None:
+    """Refuse a highest frequency that a rate cannot carry."""
+    if hertz is not None and hertz > rate / 2:
+        message = f"must be at most half the rate, {rate / 2:g} Hz, got {hertz:g}"
+        raise FieldError(where, message)
 
 
 class _Modality(Options):
@@ -83,15 +98,25 @@ class AudioModality(PayloadModality):
     )
 
     @model_validator(mode="after")
-    def _bands_below_half_the_rate(self) -> AudioModality:
-        mel, half = self.extract.log_mel, self.rate / 2
-        for name in ("low", "high") if mel is not None else ():
-            hertz = getattr(mel, name)
-            if hertz is not None and (hertz > half or (name == "low" and hertz == half)):
+    def _frequencies_fit_the_rate(self) -> AudioModality:
+        chosen = self.extract
+        for name in ("log_mel", "mfcc", "pitch"):
+            options = getattr(chosen, name)
+            if options is None:
+                continue
+            if options.low >= self.rate / 2:
                 raise FieldError(
-                    ("extract", "log_mel", name),
-                    f"must be below half the rate, {half:g} Hz, got {hertz:g}",
+                    ("extract", name, "low"),
+                    f"must be below half the rate, {self.rate / 2:g} Hz, got {options.low:g}",
                 )
+            _check_high(self.rate, ("extract", name, "high"), options.high)
+        pitch = chosen.pitch
+        if pitch is not None and self.rate > pitch.low * (pitch.window // 2):
+            raise FieldError(
+                ("extract", "pitch", "window"),
+                f"must hold two periods of low, {2 * self.rate / pitch.low:.0f} samples, "
+                f"got {pitch.window}",
+            )
         return self
 
 
@@ -128,8 +153,26 @@ class VectorModality(_Modality):
     )
 
 
+class SeriesModality(_Modality):
+    """Lists of numbers that follow each other in time, one a row, of any length."""
+
+    kind: Literal["series"] = Field(description="What a row is")
+    source: SeriesSource = Field(description="Where the rows are")
+    extract: SeriesExtract = Field(description="How series become numbers")
+    rate: float = Field(default=1.0, ge=1e-9, le=1e9, description="Values a second, Hz")
+    max_length: int = Field(default=1_000_000, ge=1, description="Longer series are dead letters")
+
+    @model_validator(mode="after")
+    def _bands_below_half_the_rate(self) -> SeriesModality:
+        bands = self.extract.bands
+        if bands is not None and isinstance(bands.bands, tuple):
+            where = ("extract", "bands", "bands", len(bands.bands) - 1)
+            _check_high(self.rate, where, bands.bands[-1])
+        return self
+
+
 Modality = Annotated[
-    ImageModality | AudioModality | TextModality | TableModality | VectorModality,
+    ImageModality | AudioModality | TextModality | TableModality | VectorModality | SeriesModality,
     Field(discriminator="kind"),
 ]
 

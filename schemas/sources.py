@@ -175,6 +175,19 @@ class TableSource(Source):
         return self
 
 
+class SeriesSource(Source):
+    """A column of lists of numbers."""
+
+    column: str = Field(
+        description="Column of lists, or of text that lists numbers, such as [1, 2.5, 3]"
+    )
+
+    @model_validator(mode="after")
+    def _manifest(self) -> SeriesSource:
+        self._must_be_a_manifest()
+        return self
+
+
 class VectorSource(Source):
     """Columns of numbers, wide or as lists."""
 

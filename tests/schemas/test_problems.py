@@ -39,14 +39,14 @@ from texts import GOOD, changed, problems
         (
             "kind: audio",
             "kind: adio",
-            "12: modalities.sound.kind: must be one of image, audio, text, table, vector, "
+            "12: modalities.sound.kind: must be one of image, audio, text, table, vector, series, "
             "got 'adio'; did you mean 'audio'?",
         ),
         (
             "    kind: audio\n",
             "",
             "11: modalities.sound.kind: is missing; "
-            "must be one of image, audio, text, table, vector",
+            "must be one of image, audio, text, table, vector, series",
         ),
         (
             "{path: audio.jsonl, uri: wav}",

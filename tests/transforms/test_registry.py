@@ -24,6 +24,7 @@ SOURCES = {
     "text": {"path": "a.csv", "columns": ["text"]},
     "table": {"path": "a.csv", "columns": {"a": "number"}},
     "vector": {"path": "a.csv"},
+    "series": {"path": "a.csv", "column": "values"},
 }
 OWN = """
 import numpy as np

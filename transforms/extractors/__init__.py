@@ -1,7 +1,7 @@
 """How records become numbers: one module a kind of modality, and how extractors are found.
 
 base: what an extractor is, and the batches that it reads.
-image, audio, text, table, vector: decoding of that kind of record, and its extractors.
+image, audio, text, table, vector, series: decoding of that kind of record, and its extractors.
 pooling: several rows of a key become one.
 extracting: the above put to work on the files of an output.
 
@@ -32,11 +32,17 @@ BUILTIN = {
     ("image", "color"): "transforms.extractors.image.color.Color",
     ("image", "pixels"): "transforms.extractors.image.pixels.Pixels",
     ("audio", "log_mel"): "transforms.extractors.audio.log_mel.LogMel",
+    ("audio", "mfcc"): "transforms.extractors.audio.mfcc.Mfcc",
+    ("audio", "spectral"): "transforms.extractors.audio.spectral.Spectral",
+    ("audio", "pitch"): "transforms.extractors.audio.pitch.Pitch",
     ("text", "tfidf"): "transforms.extractors.text.tfidf.Tfidf",
     ("text", "tfidf_characters"): "transforms.extractors.text.tfidf.TfidfCharacters",
     ("text", "statistics"): "transforms.extractors.text.statistics.TextStatistics",
     ("table", "columns"): "transforms.extractors.table.columns.Columns",
     ("vector", "vector"): "transforms.extractors.vector.vector.Vector",
+    ("series", "statistics"): "transforms.extractors.series.statistics.Statistics",
+    ("series", "resampled"): "transforms.extractors.series.resampled.Resampled",
+    ("series", "bands"): "transforms.extractors.series.bands.Bands",
 }
 """Dotted name of each built-in extractor, by kind of modality and name in a recipe."""
 

@@ -32,11 +32,11 @@ class Context:
     Attributes:
         columns: the columns of a table or vector, in order, and what each holds
             (`number`, `category`, `time` or `boolean`); empty for other kinds.
-        rate: samples a second of decoded audio, 0 for other kinds.
+        rate: samples a second of decoded audio, or values a second of series; 0 for other kinds.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
-    rate: int = 0
+    rate: float = 0
 
 
 @dataclass
@@ -50,7 +50,8 @@ class Batch:
             text: a list of str;
             table: a pyarrow.Table, numbers as float64, categories as string, times as
                 timestamp[us, UTC] and booleans as bool (null: missing);
-            vector: float64[n, d].
+            vector: float64[n, d];
+            series: a list of float64[values], at least one, finite.
         failures: what `fail` was told, by row.
     """
 
@@ -80,7 +81,7 @@ class Extractor:
     have finished.
 
     Class attributes:
-        kind: image, audio, text, table or vector.
+        kind: image, audio, text, table, vector or series.
         version: to be raised when the numbers change for the same options.
         rounds: passes over the training rows that it learns from; a property may tell it from
             the options.

@@ -5,6 +5,7 @@ The same as `transforms.records.values` makes of columns; here each line has typ
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ from transforms.extractors.base import BadRecord
 from transforms.records.keys import EMPTY_KEY, FLOAT_KEY, NULL_KEY
 from transforms.records.times import of_seconds, parse_time
 from transforms.records.values import (
+    BETWEEN,
+    BRACKETS,
     MISSING,
     NO_URI,
     infinite,
@@ -118,6 +121,10 @@ def json_boolean(name: str, value: Any) -> bool | None:
 
 def json_list(name: str, value: Any) -> list[float | None] | None:
     """A list as `lists` makes it; raises BadRecord unless it holds numbers and nulls."""
+    if isinstance(value, str):
+        bare = re.sub(BRACKETS, "", value.strip(), flags=re.ASCII)
+        items = re.split(BETWEEN, bare, flags=re.ASCII) if bare else []
+        value = None if value.strip() in MISSING else [_json_item(name, item) for item in items]
     if value is None:
         return None
     if not isinstance(value, list) or any(isinstance(item, str | list | dict) for item in value):
@@ -128,6 +135,13 @@ def json_list(name: str, value: Any) -> list[float | None] | None:
         return [json_number(name, item) for item in value]
     except BadRecord as error:
         raise BadRecord(error.kind, f"column {name!r} holds an infinite number") from None
+
+
+def _json_item(name: str, text: str) -> float | None:
+    try:
+        return parse_number(name, text)
+    except BadRecord as error:
+        raise BadRecord("not_a_list", error.message) from None
 
 
 JSON: dict[ColumnType, Any] = {

@@ -31,6 +31,7 @@ MISSING = ("", "NaN", "nan", "NaT", "null", "NA", "N/A", "None")  # texts that s
 _BOOLEANS = {"true": True, "yes": True, "y": True, "t": True, "1": True, "1.0": True} | {
     "false": False, "no": False, "n": False, "f": False, "0": False, "0.0": False
 }  # fmt: skip
+BRACKETS, BETWEEN = r"^\[\s*|\s*\]$", r"\s*,\s*|\s+"  # of a list that is written as text
 NO_URI = "there is no path or URL"
 
 
@@ -194,6 +195,8 @@ def lists(found: Found, name: str, column: pa.Array) -> pa.Array:
     A list with an infinite item is null.
     """
     column = one_array(column)
+    if is_text(column.type) or is_binary(column.type):
+        column = _parse_lists(found, name, texts(found, name, column))
     n = len(column)
     kind = column.type
     if not _holds_numbers(kind):
@@ -274,11 +277,19 @@ def _each(
 
 
 def _parse(found: Found, name: str, text: pa.Array) -> pa.Array:
+    values, wrong = _parsed(name, text)
+    for at, message in wrong.items():
+        found.problems.setdefault(at, ("not_a_number", message))
+    return values
+
+
+def _parsed(name: str, text: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+    """Texts as float64[n], null where one is missing or wrong; and what is wrong, by position."""
     text = _stated(text)
     try:
         values = text.cast(pa.float64())
         if not pc.any(pc.is_nan(values)).as_py():
-            return values
+            return values, {}
     except pa.ArrowInvalid:
         pass
     # Some are not plain decimals. Python judges those one by one, so that what a text means
@@ -287,17 +298,35 @@ def _parse(found: Found, name: str, text: pa.Array) -> pa.Array:
     odd = pc.fill_null(pc.invert(plain), False)
     values = pc.if_else(odd, pa.scalar(None, pa.string()), text).cast(pa.float64())
     parsed: list[float | None] = []
-    wrong: list[str] = []
-    bad = np.zeros(len(text), bool)
+    wrong: dict[int, str] = {}
     for at in np.flatnonzero(_mask(odd)).tolist():
         try:
             parsed.append(parse_number(name, text[at].as_py()))
         except BadRecord as error:
             parsed.append(None)
-            wrong.append(error.message)
-            bad[at] = True
-    found.fail(pa.array(bad), "not_a_number", wrong)
-    return pc.replace_with_mask(values, odd, pa.array(parsed, pa.float64()))
+            wrong[at] = error.message
+    return pc.replace_with_mask(values, odd, pa.array(parsed, pa.float64())), wrong
+
+
+def _parse_lists(found: Found, name: str, text: pa.Array) -> pa.Array:
+    """Texts such as `[1, 2.5, ]` or `1 2.5` as lists: list<float64>[n].
+
+    Commas or white space stand between numbers. An empty text is null, `[]` an empty list, and
+    what stands for a missing number between commas is null.
+    """
+    text = pc.utf8_trim_whitespace(text)
+    text = pc.if_else(pc.is_in(text, pa.array(MISSING)), pa.scalar(None, pa.string()), text)
+    bare = pc.replace_substring_regex(text, BRACKETS, "")
+    split = pc.split_pattern_regex(bare, BETWEEN)
+    lengths = pc.fill_null(pc.list_value_length(split), 0).to_numpy().astype(np.int32)
+    some = ~_mask(pc.equal(bare, ""))
+    lengths[~some] = 0
+    values, wrong = _parsed(name, pc.list_flatten(split.filter(pa.array(some))))
+    rows = np.repeat(np.arange(len(text)), lengths)
+    for at, message in wrong.items():
+        found.problems.setdefault(int(rows[at]), ("not_a_list", message))
+    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=text.is_null())
 
 
 def parse_number(name: str, text: str) -> float | None:
