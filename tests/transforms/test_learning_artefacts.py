@@ -13,7 +13,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skops.io import dumps
 
 from transforms.learning.artefacts import load_model, model_bytes
-from transforms.learning.candidates import Candidate, find_basis, fit
+from transforms.learning.candidates import Candidate, fit_rows
 from transforms.learning.training import predict
 
 CANDIDATES = [
@@ -21,18 +21,29 @@ CANDIDATES = [
     Candidate("lda", {"shrinkage": "auto"}),
     Candidate("lda", {"shrinkage": 0.3}),
     Candidate("ridge", {"alpha": 2.0}),
+    Candidate("naive_bayes", {"smoothing": 1e-9}),
+    Candidate("naive_bayes", {"smoothing": 0.1, "class_weight": "balanced"}),
+    Candidate("qda", {"components": 4, "shrinkage": 0.1}),
+    Candidate("svm", {"C": 0.1}),
+    Candidate("logistic", {"C": 0.5, "class_weight": "balanced"}),
+    Candidate("boosting", {"learning_rate": 0.1, "iterations": 3, "leaves": 4}),
+    Candidate(
+        "boosting",
+        {"learning_rate": 0.1, "iterations": 3, "leaves": 4, "class_weight": "balanced"},
+    ),
 ]
+BOOSTED = CANDIDATES[-2]
 
 
-def model_of(candidate, k=3):
+def model_of(candidate, k=3, numbers=False):
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(30, 50)).astype(np.float32), np.arange(30) % k
-    if candidate.model == "ridge":
+    X, y = rng.normal(size=(60, 80)).astype(np.float32), np.arange(60) % k
+    numbers = numbers or candidate.model == "ridge"
+    if numbers:
         y = y.astype(np.float64)
-    basis, T = find_basis(X)
-    (result,) = fit([candidate], T, y, basis.dimensions)
-    model = basis.expand(result.estimator)
-    if candidate.model != "ridge":
+    (result,) = fit_rows([candidate], X, y)
+    model = result.estimator
+    if not numbers:
         model.classes_ = np.array(["ant", "bee", "übel"][:k])
     return model, X
 
@@ -56,6 +67,42 @@ def test_same_model_same_bytes(candidate):
     second, _ = model_of(candidate)
     assert first is not second
     assert model_bytes(first) == model_bytes(second)
+
+
+def test_boosted_numbers_come_back_as_they_were():
+    model, X = model_of(BOOSTED, numbers=True)
+    loaded = load_model(model_bytes(model))
+    np.testing.assert_array_equal(predict(model, X)[0], predict(loaded, X)[0])
+    assert model_bytes(loaded) == model_bytes(model) == model_bytes(model_of(BOOSTED, 3, True)[0])
+
+
+def test_trees_that_lead_nowhere_are_refused():
+    """scikit-learn would read outside of its arrays, or walk in a circle, when it predicts."""
+    bad = {
+        "left": 0,  # itself, or a node before it
+        "right": 99,
+        "feature_idx": 80,
+        "is_categorical": 1,
+    }
+    for name, value in bad.items():
+        model, _ = model_of(BOOSTED)
+        nodes = model._predictors[1][2].nodes
+        inner = np.flatnonzero(nodes["is_leaf"] == 0)
+        nodes[name][inner[-1]] = value
+        with pytest.raises(ValueError, match="damaged one: a broken tree"):
+            load_model(model_bytes(model))
+    for other in (np.zeros(0, nodes.dtype), np.zeros(3), np.zeros((2, 2), nodes.dtype)):
+        model, _ = model_of(BOOSTED)
+        model._predictors[0][0].nodes = other
+        with pytest.raises(ValueError, match="not a model file of Sensorium"):
+            load_model(model_bytes(model))
+
+
+def test_trees_are_for_boosted_models_alone():
+    model, _ = model_of(CANDIDATES[0])
+    model.coef_ = model_of(BOOSTED)[0]._predictors[0][0]
+    with pytest.raises(ValueError, match=r"refused: it holds .*TreePredictor"):
+        load_model(dumps(model))
 
 
 def test_other_types_are_refused():

@@ -119,6 +119,8 @@ def fit_naive_bayes(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
     for chosen in options:
         model = GaussianNB(priors=_priors(counts, chosen), var_smoothing=chosen["smoothing"])
         model.fit(rows.values, rows.y)
+        # One array in two places would be two after loading, and other bytes when saved again.
+        model.class_prior_ = model.priors.copy()
         if not model.epsilon_ > 0:
             model.var_[:] = 1.0  # no dimension varies: all that is left are the priors
         found.append(Fitted(model))
