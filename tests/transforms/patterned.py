@@ -1,4 +1,4 @@
-"""Rows of several modalities, some lacking, for the tests of statistics and what is made of them."""
+"""Rows of several modalities, some lacking, for the tests of statistics and of their uses."""
 
 from __future__ import annotations
 
