@@ -4,7 +4,8 @@ All of it from second moments. Where rows lack modalities, two modalities are co
 rows that have both; a covariance of all that is fitted to every row is
 made by `transforms.learning.em`.
 
-A modality's covariance S may be shrunken to (1 - s) S + s m I, m being its mean variance.
+A modality's covariance S may be shrunken, to S + s / (1 - s) m I where m is its mean variance:
+that is (1 - s) S + s m I but for a factor, so that what is explained by it stays below 1.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class Shared:
 
     Attributes:
         axes: modality -> float64[k, d]. What a modality knows of the variables is
-            (x - mean) @ axes.T, the regression of the variables on it, so that those which know
-            little say little.
-        values: float64[k], from m down to 0: over the m modalities the sum of the shares of a
-            variable's variance (1) that each explains. 1 is what a modality alone makes up.
+            (x - mean) @ axes.T, the (ridge) regression of the variables on it, so that those
+            which know little say little.
+        values: float64[k], m to 0: over the m modalities the sum of the shares of a variable's
+            variance, 1, that each explains. A variable of one modality alone has 1 or less.
     """
 
     axes: dict[str, np.ndarray]
@@ -42,59 +43,63 @@ def shared_variables(
     """Multi-view canonical correlation analysis: the variables that are nearest to all modalities.
 
     MAXVAR (Kettenring 1971, Canonical analysis of several sets of variables), in the form of
-    Carroll (1968): the k uncorrelated variables of which the modalities together explain most.
-    They are the first eigenvectors of the covariance A of all against its diagonal blocks B, A v =
-    value B v, both with shrunken blocks. Directions of a modality without variance take no part.
-    Signs as in `components`, over all modalities.
+    Carroll (1968): k uncorrelated variables g and coefficients W_m that make the sum over
+    modalities of |g - x_m W_m|^2, and of the penalty that shrinking amounts to, the least. They
+    are the first solutions of A v = value B v for the covariance A of all modalities and its
+    shrunken diagonal blocks B. Signs as in `components`, over all modalities.
 
     Args:
         covariance: float64[D, D] of all modalities, such as `pairwise_covariance`.
         dims: dimensions of each, in order.
         most: k, number of variables; less if there are not as many.
-        shrinkage: s of each modality's covariance, 0 to 1.
+        shrinkage: s of each modality's covariance, 0 to less than 1.
     """
     from scipy.linalg import eigh
 
-    whiteners = [_whitener(covariance[b, b], shrinkage) for b in _blocks(dims)]
-    ranks = {name: w.shape[1] for name, w in zip(dims, whiteners, strict=True)}
-    inner = np.eye(sum(ranks.values()))
-    for (a, b, w), (c, d, v) in combinations(
-        zip(_blocks(dims), _blocks(ranks), whiteners, strict=True), 2
-    ):
-        inner[b, d] = w.T @ covariance[a, c] @ v
-        inner[d, b] = inner[b, d].T
-    r = len(inner)
+    spans = _blocks(dims)
+    whiteners = [_whitener(covariance[b, b], shrinkage) for b in spans]
+    ranks = _blocks({name: w.shape[1] for name, w in zip(dims, whiteners, strict=True)})
+    r = ranks[-1].stop
+    inner = np.empty((r, r))
+    for a, i, left in zip(spans, ranks, whiteners, strict=True):
+        for b, j, right in zip(spans, ranks, whiteners, strict=True):
+            inner[i, j] = left.T @ covariance[a, b] @ right
     most = min(most, r)
     if not most:
         return Shared({name: np.zeros((0, d)) for name, d in dims.items()}, np.zeros(0))
     values, vectors = eigh(inner, subset_by_index=[r - most, r - 1], overwrite_a=True)
     # A pairwise covariance may have eigenvalues a little below 0.
-    values = np.maximum(values[::-1], 0)
-    vectors = vectors[:, ::-1] * np.sqrt(values)
-    parts = [w @ vectors[b] for w, b in zip(whiteners, _blocks(ranks), strict=True)]
-    axes = np.concatenate(parts).T
-    axes[values > 0] = signed(axes[values > 0])
-    return Shared({name: axes[:, b] for name, b in zip(dims, _blocks(dims), strict=True)}, values)
+    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+    parts = [w @ vectors[i] for w, i in zip(whiteners, ranks, strict=True)]
+    axes = signed(np.concatenate(parts).T) * np.sqrt(values)[:, None]
+    return Shared({name: axes[:, b] for name, b in zip(dims, spans, strict=True)}, values)
 
 
 def canonical_correlations(
     covariance: np.ndarray, dims: Mapping[str, int], shrinkage: float
 ) -> np.ndarray:
-    """Canonical correlations of two modalities, largest first, float64[least rank].
+    """Correlations of the canonical variables of two modalities, largest first.
 
-    Hotelling (1936), Relations between two sets of variates; with shrunken blocks where there
-    are few rows for the dimensions, as otherwise all correlations are near 1.
+    Hotelling (1936), Relations between two sets of variates; the variables are those of shrunken
+    covariances, as with few rows for the dimensions others always correlate by nearly 1.
 
     Args:
         covariance: float64[d + e, d + e], of rows that have both.
         dims: dimensions of both.
-        shrinkage: of each one's covariance, 0 to 1.
+        shrinkage: s of each one's covariance, 0 to less than 1.
+
+    Returns:
+        float64[k], 1 to 0, k being the lesser rank.
     """
     a, b = _blocks(dims)
     left = _whitener(covariance[a, a], shrinkage)
     right = _whitener(covariance[b, b], shrinkage)
-    found = np.linalg.svd(left.T @ covariance[a, b] @ right, compute_uv=False)
-    return np.minimum(found, 1.0)
+    u, _, vt = np.linalg.svd(left.T @ covariance[a, b] @ right, full_matrices=False)
+    x, y = left @ u, right @ vt.T
+    both = (x * (covariance[a, b] @ y)).sum(axis=0)
+    alone = (x * (covariance[a, a] @ x)).sum(axis=0) * (y * (covariance[b, b] @ y)).sum(axis=0)
+    found = np.divide(both, np.sqrt(alone), out=np.zeros_like(both), where=alone > 0)
+    return np.sort(np.clip(found, 0.0, 1.0))[::-1]
 
 
 def linear_cka(covariance: np.ndarray, dims: Mapping[str, int]) -> float:
@@ -137,10 +142,13 @@ def _blocks(dims: Mapping[str, int]) -> list[slice]:
 
 
 def _whitener(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
-    """W, float64[d, rank], such that W' S W = I for the shrunken covariance S."""
+    """W, float64[d, rank], such that W' S W = I for the shrunken covariance S.
+
+    Directions without variance are left out.
+    """
     from scipy.linalg import eigh
 
     values, vectors = eigh(covariance)
-    values = (1 - shrinkage) * values + shrinkage * values.mean()
-    kept = values > SMALLEST_VARIANCE * max(float(values.max(initial=0)), 0)
+    values += shrinkage / (1 - shrinkage) * values.mean()
+    kept = values > SMALLEST_VARIANCE * values.max(initial=0)
     return vectors[:, kept] / np.sqrt(values[kept])

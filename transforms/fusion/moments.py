@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from schemas.errors import DataError
 
@@ -196,7 +198,15 @@ def add_products(packed: np.ndarray, rows: np.ndarray) -> None:
 
     n, d = rows.shape
     if n and d:
-        dsfrk(d, n, 1.0, rows.T, 1.0, packed, overwrite_c=1)
+        # Unlike a whole matrix, halves of one come out different by the number of threads.
+        with _blas().limit(limits=1, user_api="blas"):
+            dsfrk(d, n, 1.0, rows.T, 1.0, packed, overwrite_c=1)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """What limits the threads of the BLAS that is loaded by now; to make it takes 3 ms."""
+    return ThreadpoolController()
 
 
 def pack(matrix: np.ndarray) -> np.ndarray:

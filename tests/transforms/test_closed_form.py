@@ -1,0 +1,293 @@
+"""Closed-form models and their curves, against scikit-learn on the rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from patterned import DIMS, make, matrix, numbers, pick
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import (
+    LinearDiscriminantAnalysis,
+    QuadraticDiscriminantAnalysis,
+)
+from sklearn.linear_model import Ridge
+from sklearn.naive_bayes import GaussianNB
+
+from schemas.recipe import Concatenate, Scale
+from transforms.fusion.collecting import Rows, collect
+from transforms.fusion.components import axes_of_covariance
+from transforms.fusion.statistics import ClassMoments, Statistics
+from transforms.fusion.strategies import fit, fit_rows
+from transforms.learning.closed_form import (
+    Model,
+    from_arrays,
+    lda,
+    naive_bayes,
+    normal_equations,
+    qda,
+    ridge,
+    to_arrays,
+)
+from transforms.learning.curves import expected_errors, lda_curve, ridge_curve, standardiser
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    return make(0, 600, missing=0, unlabelled=False, test=False)
+
+
+@pytest.fixture(scope="module")
+def known(rows: Rows) -> Statistics:
+    return collect([rows], "class")
+
+
+@pytest.fixture(scope="module")
+def classes(known: Statistics) -> ClassMoments:
+    return known.by_class()
+
+
+def test_principal_components(rows: Rows, known: Statistics) -> None:
+    moments = known.moments()
+    axes = axes_of_covariance(moments.covariance(), np.ones(9), 5)
+    expected = PCA(5, svd_solver="full").fit(matrix(rows)).components_
+    expected *= np.sign((expected * axes).sum(axis=1))[:, None]
+    np.testing.assert_allclose(axes, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.01, 0.5, 1.0])
+def test_lda(rows: Rows, classes: ClassMoments, shrinkage: float) -> None:
+    x = matrix(rows)
+    theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(x, rows.y)
+    model = lda(classes, shrinkage)
+    np.testing.assert_allclose(model.predict_proba(x), theirs.predict_proba(x), atol=1e-8)
+    # The same scores but for what all classes share.
+    mine, others = model.decision(x), theirs.decision_function(x)
+    np.testing.assert_allclose(mine - mine[:, :1], others - others[:, :1], rtol=1e-8, atol=1e-8)
+
+
+def test_priors_are_a_matter_of_the_scores_alone(rows: Rows, classes: ClassMoments) -> None:
+    x, priors = matrix(rows), np.array([0.5, 0.2, 0.3])
+    change = np.log(priors) - np.log(classes.count / 600)
+    for fit_one in (
+        lambda priors=None: lda(classes, 0.1, priors),
+        lambda priors=None: naive_bayes(classes, priors=priors),
+        lambda priors=None: qda(classes, 0.1, 0.1, priors),
+    ):
+        np.testing.assert_allclose(
+            fit_one(priors).decision(x), fit_one().decision(x) + change, rtol=1e-9
+        )
+
+
+@pytest.mark.parametrize("smoothing", [1e-9, 0.1])
+def test_naive_bayes(rows: Rows, classes: ClassMoments, smoothing: float) -> None:
+    x = matrix(rows)
+    theirs = GaussianNB(var_smoothing=smoothing).fit(x, rows.y)
+    model = naive_bayes(classes, smoothing)
+    np.testing.assert_allclose(model.predict_proba(x), theirs.predict_proba(x), atol=1e-8)
+    np.testing.assert_allclose(model.decision(x), theirs.predict_joint_log_proba(x), rtol=1e-8)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3])
+def test_qda(rows: Rows, classes: ClassMoments, shrinkage: float) -> None:
+    x = matrix(rows)
+    theirs = QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage).fit(x, rows.y)
+    model = qda(classes, 0.0, shrinkage)
+    np.testing.assert_allclose(model.predict_proba(x), theirs.predict_proba(x), atol=1e-8)
+    np.testing.assert_allclose(model.decision(x), theirs.decision_function(x), rtol=1e-8)
+
+
+def test_qda_of_components(rows: Rows, known: Statistics, classes: ClassMoments) -> None:
+    axes = axes_of_covariance(known.moments().covariance(), np.ones(9), 3)
+    x = matrix(rows) @ axes.T
+    theirs = QuadraticDiscriminantAnalysis(solver="eigen").fit(x, rows.y)
+    model = qda(classes.projected(axes), 0.0, 0.0)
+    np.testing.assert_allclose(model.predict_proba(x), theirs.predict_proba(x), atol=1e-8)
+
+
+def test_qda_with_one_covariance_is_lda(rows: Rows, classes: ClassMoments) -> None:
+    x = matrix(rows)
+    found, expected = qda(classes, 1.0, 0.2), lda(classes, 0.2)
+    np.testing.assert_allclose(found.predict_proba(x), expected.predict_proba(x), atol=1e-10)
+    with pytest.raises(ValueError, match="collect them by `class`"):
+        qda(collect([rows]).by_class(), 0.0, 0.1)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1e-3, 10.0, 1e5])
+def test_ridge(rows: Rows, alpha: float) -> None:
+    x, told = matrix(rows), numbers(rows)
+    model = ridge(normal_equations(collect([told])), alpha)
+    theirs = Ridge(alpha=alpha).fit(x, told.y)
+    np.testing.assert_allclose(model.decision(x), theirs.predict(x), rtol=1e-8)
+    assert rows.y is not None
+    indicators = np.eye(3)[rows.y]
+    model = ridge(normal_equations(collect([rows])), alpha)
+    theirs = Ridge(alpha=alpha).fit(x, indicators)
+    np.testing.assert_allclose(model.decision(x), theirs.predict(x), rtol=1e-8, atol=1e-10)
+    probabilities = model.predict_proba(x)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert (probabilities >= 0).all()
+
+
+def models(known: Statistics, told: Rows) -> list[Model]:
+    classes = known.by_class()
+    regression = ridge(normal_equations(collect([told])), 1.0)
+    return [
+        lda(classes, 0.1),
+        naive_bayes(classes),
+        qda(classes, 0.2, 0.1),
+        ridge(normal_equations(known), 1.0),
+        regression,
+    ]
+
+
+def test_no_row_depends_on_the_others(rows: Rows, known: Statistics) -> None:
+    x = matrix(rows)[:300]
+    for model in models(known, numbers(rows)):
+        whole = model.decision(x)
+        for part in (slice(0, 1), slice(100, 170), slice(299, 300), slice(0, 0)):
+            assert np.array_equal(model.decision(x[part]), whole[part])
+
+
+def test_round_trip_through_arrays(rows: Rows, known: Statistics) -> None:
+    x = matrix(rows)
+    for model in models(known, numbers(rows)):
+        arrays = to_arrays(model, "m")
+        assert all(not a.dtype.hasobject for a in arrays.values())
+        loaded = from_arrays("m", arrays)
+        assert type(loaded) is type(model)
+        assert np.array_equal(loaded.decision(x), model.decision(x))
+
+
+def test_classes_without_rows_have_no_probability(rows: Rows) -> None:
+    told = replace(rows, classes=("ash", "birch", "cedar", "never"))
+    known, x = collect([told], "class"), matrix(rows)
+    fewer = models(collect([rows], "class"), numbers(rows))
+    for model, expected in zip(models(known, numbers(rows))[:3], fewer, strict=False):
+        found = model.predict_proba(x)
+        assert (found[:, 3] == 0).all()
+        np.testing.assert_allclose(found[:, :3], expected.predict_proba(x), atol=1e-12)
+
+
+def test_nothing_varies_within_classes() -> None:
+    x = np.repeat(np.array([[1.0, 2.0], [3.0, 4.0]]), 10, axis=0).astype(np.float32)
+    same = Rows({"a": x}, np.ones((20, 1), bool), np.zeros(20), np.repeat([0, 1], 10), ("p", "q"))
+    classes = collect([same], "class").by_class()
+    for model in (lda(classes, 0.1), naive_bayes(classes), qda(classes, 0.0, 0.0)):
+        assert (model.predict_proba(x).argmax(axis=1) == same.y).all()
+
+
+# --- curves --------------------------------------------------------------------------------------
+
+
+def folded(rows: Rows, scale: Scale) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each fold: which rows are in it, and all rows as the fusion fitted to the others."""
+    names = {m: [f"{m}{i}" for i in range(d)] for m, d in DIMS.items()}
+    found = []
+    for fold in range(4):
+        others = (rows.fold >= 0) & (rows.fold != fold)
+        fusion = fit_rows(
+            Concatenate(scale=scale), "mean", rows.blocks, rows.present, others, DIMS, names
+        )
+        # As the fusion does it, but in float64.
+        mean = np.concatenate([b.fill if b.mean is None else b.mean for b in fusion.branches])
+        ones = [b.dimension for b in fusion.branches if b.factor is None]
+        factor = [np.ones(sum(ones)), *(b.factor for b in fusion.branches if b.factor is not None)]
+        x = (np.nan_to_num(matrix(rows) - mean)) * np.concatenate(factor)
+        found.append((rows.fold == fold, x))
+    return found
+
+
+@pytest.mark.parametrize("scale", ["standard", "block", "none"])
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_ridge_curve(scale: Scale, missing: float) -> None:
+    rows = numbers(make(1, 300, missing=missing))
+    alphas = [1e-3, 1.0, 100.0, 1e4]
+    found = ridge_curve(collect([rows]), alphas, scale)
+    labelled = np.isfinite(rows.y)
+    for k, (held, x) in enumerate(folded(rows, scale)):
+        others = (rows.fold >= 0) & ~held & labelled
+        assert found.rows[k] == (held & labelled).sum()
+        for i, alpha in enumerate(alphas):
+            model = Ridge(alpha=alpha).fit(x[others], rows.y[others])
+            error = (rows.y - model.predict(x))[held & labelled]
+            # `none` fills by a mean that the fusion rounds to float32.
+            assert found.error[i, k] == pytest.approx(
+                np.square(error).sum(), rel=1e-5 if scale == "none" and missing else 1e-8
+            )
+    assert found.best in alphas
+
+
+def test_ridge_curve_of_classes() -> None:
+    rows = make(2, 300, missing=0.3, unlabelled=False)
+    assert rows.y is not None
+    found = ridge_curve(collect([rows]), [0.1, 10.0])
+    for k, (held, x) in enumerate(folded(rows, "standard")):
+        others = (rows.fold >= 0) & ~held
+        for i, alpha in enumerate([0.1, 10.0]):
+            model = Ridge(alpha=alpha).fit(x[others], np.eye(3)[rows.y[others]])
+            error = np.eye(3)[rows.y[held]] - model.predict(x[held])
+            assert found.error[i, k] == pytest.approx(np.square(error).sum(), rel=1e-8)
+
+
+def test_expected_errors_are_those_of_normal_scores() -> None:
+    """On many rows of two normal classes they are the errors that there are."""
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 2, 40_000)
+    x = rng.normal(size=(40_000, 3)) * [1, 2, 0.5] + y[:, None] * [1.0, 0.5, -0.2]
+    rows = Rows({"a": x}, np.ones((len(x), 1), bool), y * 0, y, ("p", "q"))
+    known = collect([rows]).by_class()
+    for shrinkage in (0.0, 0.9):
+        model = lda(known, shrinkage)
+        wrong = (model.decision(x).argmax(axis=1) != y).sum()
+        assert expected_errors(model, known) == pytest.approx(wrong, rel=0.02)
+
+
+def test_lda_curve_finds_a_shrinkage_that_is_nearly_the_best() -> None:
+    """Few rows for their dimensions: much is lost without shrinking, and with too much of it."""
+    rng = np.random.default_rng(4)
+    d, n, k = 60, 240, 4
+    mix = np.eye(d) + 0.5 * rng.normal(size=(d, d)) / np.sqrt(d)
+    y = rng.integers(0, k, 20_000)
+    x = (rng.normal(size=(k, d))[y] * 0.25 + rng.normal(size=(len(y), d))) @ mix
+    fold = np.where(np.arange(len(y)) < n, rng.integers(0, 5, len(y)), -1)
+    rows = Rows({"a": x}, np.ones((len(y), 1), bool), fold, y, tuple("pqrs"))
+    known = collect([rows])
+    grid = [0.0, 0.001, 0.01, 0.1, 0.5, 0.99]
+    found = lda_curve(known, grid)
+    fill, shift, factor = standardiser(known, "standard", "mean")
+    classes = known.filled(fill).scaled(shift, factor).by_class()
+    test = fold < 0
+    right = []
+    for shrinkage in grid:
+        scores = lda(classes, shrinkage).decision((x[test] - shift) * factor)
+        right.append((scores.argmax(axis=1) == y[test]).mean())
+    assert max(right) - right[0] > 0.01 < max(right) - right[-1]
+    assert right[grid.index(found.best)] > max(right) - 0.01
+
+
+def test_standardiser_is_what_the_fusion_fits() -> None:
+    rows = make(5, 200)
+    known = collect([rows])
+    names = {m: [f"{m}{i}" for i in range(d)] for m, d in DIMS.items()}
+    moments = {m: known.moments([m]) for m in DIMS}
+    for scale in ("standard", "block"):
+        fusion = fit(Concatenate(scale=scale), "mean", moments, DIMS, names)
+        fill, shift, factor = standardiser(known, scale, "mean")
+        expected = (np.where(np.isnan(matrix(rows)), fill, matrix(rows)) - shift) * factor
+        fused = fusion.apply(rows.blocks, rows.present)
+        np.testing.assert_allclose(fused, expected, rtol=1e-6, atol=1e-6)
+    zero, _, _ = standardiser(known, "none", "zero")
+    assert not zero.any()
+
+
+def test_the_models_of_a_subset_are_those_of_its_rows() -> None:
+    rows = make(6, 300, missing=0, unlabelled=False, test=False)
+    fewer = known = collect([rows]).subset(["image", "text"])
+    assert fewer.dimension == 6
+    x = np.hstack([rows.blocks["image"], rows.blocks["text"]])
+    theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1).fit(x, rows.y)
+    model = lda(known.by_class(), 0.1)
+    np.testing.assert_allclose(model.predict_proba(x), theirs.predict_proba(x), atol=1e-6)
+    assert pick(rows, rows.fold == 0).present.all()
