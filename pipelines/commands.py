@@ -144,7 +144,7 @@ def _carry_out(checked: Checked, base: str, upto: str, beam_args: list[str]) -> 
                 if chooses:
                     run(plan, "extract")
                     choose_strategy(plan, watch.say)
-                run(with_choice(plan), graph)
+                run(with_choice(plan) if chooses else plan, graph)
             done = {step: new.inputs[step] for step in steps_of(plan, graph)}
             old = replace(new, inputs=done)
             write_state(plan.output, old)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pipelines.inspecting import (
     FLOATING,
@@ -22,7 +23,7 @@ from pipelines.inspecting import (
 )
 from schemas import storage
 from schemas.layout import Layout
-from schemas.options.fuse import Fuse
+from schemas.options.fuse import Fuse, needs_choice
 from schemas.plan import ColumnType, ModalityPlan, Plan, SourcePlan
 from schemas.problems import Loc, Place, RecipeError
 from schemas.receipts import fingerprint
@@ -128,7 +129,6 @@ def make_plan(
     if recipe.target is not None:
         target = _target(recipe, base, problems)
     _check_output(output, [m.source for m in modalities] + ([target] if target else []), problems)
-    _check_fusion(recipe, problems)
     if problems:
         raise RecipeError(problems)
 
@@ -213,12 +213,6 @@ def _target(recipe: Recipe, base: str, problems: Problems) -> SourcePlan | None:
     return plan
 
 
-def _check_fusion(recipe: Recipe, problems: Problems) -> None:
-    names = list(recipe.modalities)
-    if recipe.fuse.method != "concatenate" and len(names) < 2:
-        problems.add(f"{recipe.fuse.method} needs at least two modalities", "fuse", "method")
-
-
 def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> None:
     """The output must be no file, hold nothing but an output, and have no input below it."""
     for source in inputs:
@@ -260,8 +254,7 @@ def _fingerprints(
     if target is not None:
         out[f"ingest/{TARGET}"] = fingerprint(FORMAT_VERSION, _source_part(target))
     out |= _fusion_fingerprints(recipe)
-    train = None if recipe.train is None else recipe.train.model_dump(mode="json")
-    out["train"] = fingerprint(FORMAT_VERSION, train)
+    out["train"] = fingerprint(FORMAT_VERSION, _train_part(recipe))
     return out
 
 
@@ -280,6 +273,8 @@ def _fusion_fingerprints(recipe: Recipe) -> dict[str, str]:
             recipe.fuse.model_dump(mode="json"),
             label,
             _split_part(recipe),
+            # How well models do decides what the strategy looks like.
+            _train_part(recipe) if needs_choice(recipe.fuse) else None,
         ),
     }
 
@@ -289,6 +284,10 @@ def with_strategy(plan: Plan, fuse: Fuse) -> Plan:
     recipe = plan.recipe.model_copy(update={"fuse": fuse})
     fingerprints = {**plan.fingerprints, **_fusion_fingerprints(recipe)}
     return replace(plan, recipe=recipe, fingerprints=fingerprints)
+
+
+def _train_part(recipe: Recipe) -> dict[str, Any] | None:
+    return None if recipe.train is None else recipe.train.model_dump(mode="json")
 
 
 def _split_part(recipe: Recipe) -> str:

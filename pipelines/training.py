@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pydantic import TypeAdapter
 
 from pipelines.planning import with_strategy
+from pipelines.resume import clear_fusion
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import Layout
@@ -35,7 +36,8 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
 
     recipe, layout = plan.recipe, Layout(plan.output, plan.buckets)
     own = _depends_on(plan)
-    if storage.exists(layout.strategy) and _chosen(plan)["fingerprint"] == own:
+    before = _choice(plan.output) if storage.exists(layout.strategy) else None
+    if before is not None and before["fingerprint"] == own:
         return
     assert recipe.train is not None
     assert recipe.target is not None
@@ -50,6 +52,8 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
         "fuse": choice.fuse.model_dump(mode="json"),
         "report": choice.report,
     }
+    if before is not None and before["fuse"] != found["fuse"]:
+        clear_fusion(layout)  # other features have led to another strategy
     storage.write_bytes(layout.strategy, json.dumps(found, indent=1, allow_nan=False).encode())
 
 
@@ -57,11 +61,16 @@ def with_choice(plan: Plan) -> Plan:
     """The plan with the strategy that was chosen; as it is where nothing was left open."""
     if not needs_choice(plan.recipe.fuse):
         return plan
-    return with_strategy(plan, TypeAdapter(Fuse).validate_python(_chosen(plan)["fuse"]))
+    return with_strategy(plan, chosen_strategy(plan.output))
 
 
-def _chosen(plan: Plan) -> dict:
-    return json.loads(storage.read_bytes(Layout(plan.output, plan.buckets).strategy))
+def chosen_strategy(output: str) -> Fuse:
+    """The strategy that `choose_strategy` found for an output."""
+    return TypeAdapter(Fuse).validate_python(_choice(output)["fuse"])
+
+
+def _choice(output: str) -> dict:
+    return json.loads(storage.read_bytes(Layout(output, 1).strategy))
 
 
 def _depends_on(plan: Plan) -> str:
@@ -138,7 +147,7 @@ def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
     table = trained.predictions
     write_table(layout.at("predictions", "predictions.parquet"), [table], table.schema)
     if storage.exists(layout.strategy):
-        trained.metrics["strategy"] = json.loads(storage.read_bytes(layout.strategy))["report"]
+        trained.metrics["strategy"] = _choice(plan.output)["report"]
     data_json = json.dumps(trained.metrics, indent=1, allow_nan=False).encode()
     storage.write_bytes(layout.metrics, data_json)
     return trained.metrics

@@ -329,6 +329,8 @@ class Recipe(Options):
                 raise FieldError(
                     ("target", "source"), "bare files (key_pattern) have no columns for labels"
                 )
+        if len(names) < 2 and self.fuse.method != "concatenate":
+            raise FieldError(("fuse", "method"), f"{self.fuse.method} needs two modalities or more")
         check_names(self.fuse, names, ("fuse",))
         if learns_from_labels(self.fuse) and (self.target is None or self.train is None):
             raise FieldError(

@@ -111,8 +111,16 @@ class Node(Options):
         if self.of == "features" and self.method == "average" and self.dimension is None:
             raise FieldError(("dimension",), "an average of features needs a dimension")
         for i, part in enumerate(self.parts):
-            if self.of == "features" and isinstance(part, Node) and part.of == "decisions":
+            if self.of == "decisions" or isinstance(part, str):
+                continue
+            if part.of == "decisions":
                 raise FieldError(("parts", i, "of"), "decisions cannot become features again")
+            if self.method == "average" and part.dimension not in (None, self.dimension):
+                raise FieldError(
+                    ("parts", i, "dimension"),
+                    f"is averaged with others over {self.dimension} dimensions, not "
+                    f"{part.dimension}",
+                )
         return self
 
     def modalities(self) -> list[str]:
@@ -184,7 +192,7 @@ def learns_from_labels(fuse: Options) -> bool:
     if isinstance(fuse, Average | Weighted):
         return fuse.of == "decisions" or isinstance(getattr(fuse, "weights", None), str)
     if isinstance(fuse, Hierarchical):
-        return fuse.tree == "auto" or (isinstance(fuse.tree, Node) and fuse.tree.of == "decisions")
+        return isinstance(fuse.tree, str) or fuse.tree.of == "decisions"
     return isinstance(fuse, Compare)
 
 

@@ -47,7 +47,7 @@ def tree_of_plan(plan: Plan) -> Tree:
 
 def needs_statistics(plan: Plan) -> bool:
     """Whether the recipe's fusion has anything to learn."""
-    return bool(_wanted(plan, 0))
+    return any(_wanted(plan, level) for level in range(tree_of_plan(plan).levels))
 
 
 def _wanted(plan: Plan, level: int) -> dict[str, tuple[Part, Need]]:

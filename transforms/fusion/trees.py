@@ -125,6 +125,10 @@ def tree_of(fuse: Fuse, modalities: Sequence[str]) -> Tree:
     if isinstance(fuse, Concatenate):
         return Tree((_join([_leaf(fuse.scale, m, _components(fuse, m)) for m in modalities]),))
     weights = fuse.weights if isinstance(fuse, Weighted) else None
+    if isinstance(weights, dict):
+        weights = {m: weights[m] for m in modalities}
+        if not any(weights.values()):  # then they count the same, as where only these are present
+            weights = None
     if fuse.of == "decisions":
         heads = tuple(_leaf(fuse.scale, m, None) for m in modalities)
         decision = Decision(heads, fuse.rule, weights) if len(heads) > 1 else None

@@ -32,6 +32,7 @@ _MODELS: dict[str, set[str]] = {
     "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis": set(),
     "sklearn.naive_bayes.GaussianNB": set(),
     "sklearn.linear_model._ridge.Ridge": set(),
+    "sklearn.dummy.DummyClassifier": set(),  # where all rows that have a modality are of one class
     f"{_TREES}.gradient_boosting.HistGradientBoostingClassifier": {
         *_BOOSTED,
         "sklearn._loss._loss.CyHalfBinomialLoss",

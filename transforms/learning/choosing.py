@@ -84,7 +84,9 @@ def _compare(heads: Heads, fuse: Compare) -> Choice:
             for line in found["contenders"]
         ],
     }
-    return Choice(settled[chosen].fuse, report)
+    taken = settled[chosen].fuse
+    kept = {"keep_modalities": fuse.keep_modalities or taken.keep_modalities}
+    return Choice(taken.model_copy(update=kept), report)
 
 
 def _weigh(heads: Heads, fuse: Weighted) -> Choice:
@@ -120,8 +122,9 @@ def _grow(heads: Heads, fuse: Hierarchical) -> Choice:
             pairs = [max(pairs, key=lambda p: _alike(heads, groups[p[0]], groups[p[1]]))]
         tried = []
         for i, j in pairs:
-            rest = [g for k, g in enumerate(groups) if k not in (i, j)]
-            merged = [*rest, groups[i] + groups[j]]
+            # In the recipe's order, so that the same modalities are the same head.
+            both = tuple(m for m in problem.data.modalities if m in groups[i] + groups[j])
+            merged = [both if k == i else g for k, g in enumerate(groups) if k != j]
             tried.append((_score(heads, fuse, merged), merged))
         best, merged = max(tried, key=lambda one: one[0])
         if best <= score:

@@ -51,8 +51,9 @@ class FittedDecision:
             outputs[part.name] = part.apply(outputs, here)
             here[part.name] = np.asarray(_stacked(here, part.rule.modalities).any(axis=1))
         names = self.rule.modalities
-        said = self.rule.apply({name: outputs[name] for name in names}, _stacked(here, names))
-        return self.temperature.apply(said) if said.ndim == 2 else said
+        present = _stacked(here, names)
+        said = self.rule.apply({name: outputs[name] for name in names}, present)
+        return calibrated(said, self.temperature, np.asarray(present.any(axis=1)))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -134,11 +135,11 @@ def judge_one(heads: Heads, tree: Tree, picks: Mapping[str, Candidate]) -> np.nd
     return combine(heads.problem, tree.heads, outputs, chosen, decision)
 
 
-def calibrated(problem: Problem, output: np.ndarray, pick: Pick, here: np.ndarray) -> np.ndarray:
-    """A head's output at its temperature; where it has no say, as it is."""
-    if problem.classes is None:
-        return output
-    return np.where(here[:, None], pick.temperature.apply(output), output)
+def calibrated(output: np.ndarray, temperature: Temperature, here: np.ndarray) -> np.ndarray:
+    """Probabilities at a temperature; as they are where nobody has a say, and numbers."""
+    return (
+        np.where(here[:, None], temperature.apply(output), output) if output.ndim == 2 else output
+    )
 
 
 def _choose(
@@ -151,16 +152,10 @@ def _choose(
     for head in tree.heads:
         here[head.name] = problem.data.has(head)
         mine = rows & here[head.name]
-        if not mine.any():  # nothing to choose by
-            mine = rows
-        best = problem.best(seen[head.name], mine)
-        heat = Temperature(1.0)
-        if problem.classes is not None:
-            heat = fit_temperature(seen[head.name][best][mine], problem.y[mine])
+        best = problem.best(seen[head.name], mine if mine.any() else rows)
+        heat = _temperature(problem, seen[head.name][best], mine)
         picks[head.name] = Pick(best, heat)
-        outputs[head.name] = calibrated(
-            problem, seen[head.name][best], picks[head.name], here[head.name]
-        )
+        outputs[head.name] = calibrated(seen[head.name][best], heat, here[head.name])
     if tree.decision is None:
         return picks, None
     return picks, _learn_decision(problem, tree.decision, outputs, here, rows)[0]
@@ -192,12 +187,16 @@ def _learn_decision(
         problem.y[rows],
         problem.prior(rows),
     )
-    said, heat = rule.apply(own, present), Temperature(1.0)
-    if problem.classes is not None:
-        heat = fit_temperature(said[rows], problem.y[rows])
-        said = heat.apply(said)
+    said, spoken = rule.apply(own, present), np.asarray(present.any(axis=1))
+    heat = _temperature(problem, said, rows & spoken)
     fitted = FittedDecision(decision.name, rule, heat, tuple(parts))
-    return fitted, said, np.asarray(present.any(axis=1))
+    return fitted, calibrated(said, heat, spoken), spoken
+
+
+def _temperature(problem: Problem, output: np.ndarray, rows: np.ndarray) -> Temperature:
+    if problem.classes is None or not rows.any():
+        return Temperature(1.0)
+    return fit_temperature(output[rows], problem.y[rows])
 
 
 def _stacked(here: Said, names: Iterable[str]) -> np.ndarray:
@@ -228,7 +227,7 @@ def combine(
     """The output of a strategy from those of its heads, of all rows; `present` as in `has`."""
     here = {head.name: problem.data.has(head, present) for head in heads}
     said = {
-        name: calibrated(problem, output, picks[name], here[name])
+        name: calibrated(output, picks[name].temperature, here[name])
         for name, output in outputs.items()
     }
     return next(iter(said.values())) if decision is None else decision.apply(said, here)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from transforms.learning.calibration import Temperature
-from transforms.learning.judging import FittedDecision
+from transforms.learning.judging import FittedDecision, calibrated
 from transforms.learning.nested import head_output
 
 
@@ -68,10 +68,7 @@ class Model:
             if self.classes is not None:
                 columns = np.asarray(np.searchsorted(self.classes, head.estimator.classes_))
             output = head_output(columns, head.estimator, x, here[head.name], head.prior)
-            if self.classes is not None:
-                hot = head.temperature.apply(output)
-                output = np.where(here[head.name][:, None], hot, output)
-            said[head.name] = output
+            said[head.name] = calibrated(output, head.temperature, here[head.name])
         if self.decision is None:
             return said[self.heads[0].name]
         return self.decision.apply(said, here)

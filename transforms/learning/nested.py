@@ -130,7 +130,7 @@ class Heads:
     def fit(
         self, part: Part, candidates: Sequence[Candidate], rows: np.ndarray
     ) -> tuple[list[FittedHead], np.ndarray]:
-        """Candidates fitted on `rows`, and the head's vectors of all rows, float32[n, k].
+        """Candidates fitted on `rows` that have the part, and the vectors of all, float32[n, k].
 
         Raises:
             ValueError: the vectors have no dimensions, or values that are not finite.
@@ -147,16 +147,16 @@ class Heads:
             )
         chosen = rows & here
         if not chosen.any():
-            raise ValueError(
-                f"nothing to learn from {part.name}: no training row outside some fold has it"
-            )
+            # What stands in for the part is the same in all rows, so that models say the prior.
+            chosen = rows
         fits = fit_rows(candidates, X[chosen], problem.y[chosen], data.fold[chosen])
         prior = problem.prior(rows)
         return [FittedHead(f.estimator, f.converged, prior) for f in fits], X
 
     def of(self, part: Part, nested: bool = True) -> Outputs:
-        """The outputs of a head; with `nested` false, `twice` may be empty."""
+        """The outputs of a head; with `nested` false, or less than 3 blocks, no `twice`."""
         known = self._known.get(part)
+        nested = nested and self.blocks > 2
         if known is None or (nested and not known.twice):
             known = self._known[part] = self._find(part, nested)
         return known

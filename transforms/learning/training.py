@@ -223,6 +223,5 @@ def _chosen(judged: Judged) -> dict[str, Any]:
     """The model in short: the one candidate, or the rule and how many models are under it."""
     if judged.decision is None:
         return _candidate(judged, judged.tree.heads[0].name)
-    decision = judged.tree.decision
-    assert decision is not None
-    return {"model": f"{decision.rule} rule", "options": {"models": len(judged.tree.heads)}}
+    rule = judged.decision.rule.how
+    return {"model": f"{rule} rule", "options": {"models": len(judged.tree.heads)}}
