@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from schemas.options.base import Extract, FieldError, Options
+from schemas.options.model import AudioOnnxOptions, HandlerOptions
 
 
 class LogMelOptions(Options):
@@ -49,5 +50,7 @@ class LogMelOptions(Options):
 class AudioExtract(Extract):
     """Extractors for recordings."""
 
-    builtin: ClassVar[tuple[str, ...]] = ("log_mel",)
+    builtin: ClassVar[tuple[str, ...]] = ("log_mel", "onnx", "handler")
     log_mel: LogMelOptions | None = Field(default=None, description="Log-mel spectrum over time")
+    onnx: AudioOnnxOptions | None = Field(default=None, description="A model in an ONNX file")
+    handler: HandlerOptions | None = Field(default=None, description="A Beam ModelHandler")

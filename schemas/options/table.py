@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from schemas.options.base import Extract, Options
+from schemas.options.model import BatchOnnxOptions, HandlerOptions
 
 
 class ColumnsOptions(Options):
@@ -24,5 +25,7 @@ class ColumnsOptions(Options):
 class TableExtract(Extract):
     """Extractors for tables."""
 
-    builtin: ClassVar[tuple[str, ...]] = ("columns",)
+    builtin: ClassVar[tuple[str, ...]] = ("columns", "onnx", "handler")
     columns: ColumnsOptions | None = Field(default=None, description="Numbers and categories")
+    onnx: BatchOnnxOptions | None = Field(default=None, description="A model in an ONNX file")
+    handler: HandlerOptions | None = Field(default=None, description="A Beam ModelHandler")

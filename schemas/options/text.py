@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from schemas.options.base import Extract, FieldError, Options
+from schemas.options.model import HandlerOptions, OnnxOptions
 
 _Length = Annotated[int, Field(ge=1, le=8)]
 
@@ -33,5 +34,7 @@ class TfidfOptions(Options):
 class TextExtract(Extract):
     """Extractors for texts."""
 
-    builtin: ClassVar[tuple[str, ...]] = ("tfidf",)
+    builtin: ClassVar[tuple[str, ...]] = ("tfidf", "onnx", "handler")
     tfidf: TfidfOptions | None = Field(default=None, description="Hashed bag of words")
+    onnx: OnnxOptions | None = Field(default=None, description="A model in an ONNX file")
+    handler: HandlerOptions | None = Field(default=None, description="A Beam ModelHandler")

@@ -33,7 +33,7 @@ from transforms.records import payloads
 from transforms.records.letters import dead_letters, write_dead_letters
 
 # Rows decoded at once. They bound memory, and are part of nothing's result.
-BATCH = {"image": 64, "audio": 64, "text": 256, "table": 4096, "vector": 4096}
+BATCH = {"image": 64, "audio": 64, "video": 8, "text": 256, "table": 4096, "vector": 4096}
 
 MERGE = 16  # states of batches merged at once: bounds memory, and fixes the order of sums
 
@@ -69,8 +69,11 @@ def rounds(modality: ModalityPlan) -> int:
 def extract_identity(modality: ModalityPlan) -> dict:
     """What the features depend on besides the records, JSON-ready, for fingerprints."""
     found = extractors_of(modality)
+    recipe = modality.recipe.model_dump(mode="json", exclude={"source", "payload"})
+    # A model is what is in its file, wherever that lies.
+    recipe["extract"].get("onnx", {}).pop("path", None)
     return {
-        "recipe": modality.recipe.model_dump(mode="json", exclude={"source", "payload"}),
+        "recipe": recipe,
         "columns": modality.source.columns,
         "widths": modality.widths,
         "extractors": [identity(extractor) for _, extractor in found],
