@@ -42,7 +42,7 @@ _ENVIRONMENT = {
     # Memory that is asked for is filled with a byte (GNU C library), and what is freed is given
     # back, so that damaged files give the same pixels, or none, in each process.
     "MALLOC_PERTURB_": "85",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 17),
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
@@ -172,6 +172,8 @@ class _Reader:
                 reply, frames = _ask(process, payload, options)
             except (BrokenPipeError, EOFError):
                 raise self._death() from None
+            if reply["last"]:
+                self._end()
         if "refused" in reply:
             raise BadRecord(*reply["refused"])
         return frames

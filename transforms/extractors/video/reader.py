@@ -175,11 +175,13 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         options = json.loads(line)
         _limit(base, options["bytes"], options)
         reply, frames = _answer(requests.read(options["bytes"]), options)
-        replies.write(json.dumps(reply).encode() + b"\n")
+        kept = (_memory() or 0) - sum(frame.nbytes for frame in frames)
+        last = base is not None and kept > base + GROWTH
+        replies.write(json.dumps(reply | {"last": last}).encode() + b"\n")
         for frame in frames:
             replies.write(frame.data)
         replies.flush()
-        if base is not None and (_memory() or 0) > base + GROWTH:
+        if last:
             break
 
 
