@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 
 from pipelines.inspecting import Problems
@@ -51,16 +52,16 @@ def with_models(plan: ModalityPlan, base: str, problems: Problems) -> ModalityPl
 
 def check_extractors(plan: ModalityPlan, problems: Problems) -> bool:
     """Whether all extractors of a modality can be made and can work."""
-    where = ("modalities", plan.name, "extract")
+    where, before = ("modalities", plan.name, "extract"), len(problems)
+    logging.disable(logging.WARNING)  # what handlers import speaks, as Beam does
     try:
-        extractors = extractors_of(plan)
+        for name, extractor in extractors_of(plan):
+            try:
+                extractor.check()
+            except ValueError as error:
+                problems.add(str(error), *where, name)
     except ValueError as error:
         problems.add(str(error), *where)
-        return False
-    before = len(problems)
-    for name, extractor in extractors:
-        try:
-            extractor.check()
-        except ValueError as error:
-            problems.add(str(error), *where, name)
+    finally:
+        logging.disable(logging.NOTSET)
     return len(problems) == before

@@ -45,6 +45,13 @@ def made(cls: type[Handler], name: str, context: Context | None = None, **rest: 
 # --- handlers of the tests' own ----------------------------------------------------------------
 
 
+def oblong(image: np.ndarray) -> list[int]:
+    height, width, _ = image.shape
+    if height == width:
+        raise RuntimeError("no squares")
+    return [height * width]
+
+
 class Plain:
     """No class of Beam's, but with its two methods: any record -> what `of` says of it."""
 
@@ -62,6 +69,7 @@ class Plain:
             "spectrum": lambda signal: np.abs(np.fft.rfft(signal, 8)),
             "values": lambda row: [row["number"] or -1.0, len(row["colour"] or "")],
             "matrix": lambda _: np.zeros((2, 2)),
+            "picky": oblong,
             "scalar": lambda text: np.float64(len(text)),
             "growing": lambda text: np.zeros(1 + len(text)),
         }[self.of]
@@ -248,6 +256,14 @@ def test_what_is_no_handler_is_refused(name: str, options: dict, message: str) -
 
 
 def test_a_prediction_that_is_no_vector_says_what_to_do() -> None:
-    handler = made(HandlerOfTexts, "Plain", options={"of": "matrix"})
+    handler = made(HandlerOfTexts, "Plain", options={"of": "matrix"}, dimension=4)
     with pytest.raises(ValueError, match=r"of the shape \(2, 2\), not a vector: change it with"):
+        handler.transform(Batch(["a"]))
+
+
+def test_a_handler_that_cannot_be_tried_needs_a_dimension() -> None:
+    handler = made(HandlerOfImages, "Plain", options={"of": "picky", "tag": "try"})
+    with pytest.raises(ValueError, match=r"a try on an empty record.* no square.*give `dimension`"):
         handler.names()
+    handler = made(HandlerOfImages, "Plain", options={"of": "picky", "tag": "try"}, dimension=1)
+    assert handler.transform(Batch([np.zeros((2, 3, 3), np.uint8)])).tolist() == [[6]]

@@ -292,15 +292,6 @@ def test_a_row_does_not_depend_on_its_batch(
     assert np.isfinite(whole).all()
 
 
-def test_one_model_serves_all_that_name_its_file(tmp_path: Path) -> None:
-    path = write_linear(tmp_path / "a.onnx", WEIGHTS)
-    (tmp_path / "b.onnx").write_bytes(path.read_bytes())
-    one, two = made(OnnxOfVectors, path, COLUMNS), made(OnnxOfTables, tmp_path / "b.onnx", COLUMNS)
-    assert one._model[1] is two._model[1]
-    other = made(OnnxOfVectors, write_linear(tmp_path / "a.onnx", 2 * WEIGHTS), COLUMNS)
-    assert other._model[1] is not one._model[1]
-
-
 # --- what is refused ---------------------------------------------------------------------------
 
 AUDIO = Context(rate=100)

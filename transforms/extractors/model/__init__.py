@@ -1,6 +1,6 @@
 """Deep models as extractors.
 
-onnx: a model in an ONNX file, run by ONNX Runtime.
+onnx: a model in an ONNX file; runtime: loading it.
 handler: a ModelHandler of Apache Beam, or what has its methods.
 sharing: one model a process, whoever asks for it.
 """

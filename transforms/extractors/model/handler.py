@@ -112,7 +112,13 @@ class Handler(Extractor):
             return self.options.dimension
 
         def look() -> int:
-            return len(self._predict([self._example()])[0])
+            try:
+                return len(self._predict([self._example()])[0])
+            except Exception as error:  # it is a user's, and may raise anything
+                raise ValueError(
+                    f"{self.options.class_}: a try on an empty record, to find the length of its "
+                    f"vectors, raised {type(error).__name__}: {error}; give `dimension`"
+                ) from error
 
         return shared(f"{self._key} width {self.kind} {self.options.batch} {self.context}", look)
 

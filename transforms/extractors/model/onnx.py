@@ -6,7 +6,6 @@ References:
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from schemas import storage
 from schemas.options.model import (
     AudioOnnxOptions,
     BatchOnnxOptions,
@@ -22,6 +20,7 @@ from schemas.options.model import (
     OnnxOptions,
 )
 from transforms.extractors.base import Batch, Extractor
+from transforms.extractors.model.runtime import first_line, load
 from transforms.extractors.model.sharing import shared
 
 _TYPES: dict[str, Any] = {
@@ -111,7 +110,7 @@ class Onnx(Extractor):
     @cached_property
     def _model(self) -> tuple[str, Any]:
         """SHA-256 and onnxruntime.InferenceSession, the same for all that name this file."""
-        return _load(self.options)
+        return load(self.options.path, self.options.sha256)
 
     def _input(self) -> Any:
         """The only input: its name, shape and type."""
@@ -179,7 +178,7 @@ class Onnx(Extractor):
         try:
             (raw,) = self._run(inputs)
         except Exception as error:
-            raise ValueError(f"{self.options.path}: does not run: {_first_line(error)}") from error
+            raise ValueError(f"{self.options.path}: does not run: {first_line(error)}") from error
         if one_by_one and self.options.pooling == "flatten" and raw.ndim > 2:
             raise ValueError(
                 f"{self.options.path}: its output grows with the record, so it cannot be "
@@ -206,46 +205,12 @@ class Onnx(Extractor):
         if raw.ndim > 2 and self.options.pooling != "flatten":
             if self._channels_first() and raw.ndim == 4:
                 raw = np.moveaxis(raw, 1, -1)
-            raw = raw.reshape(rows, -1, raw.shape[-1])
-            pool = np.mean if self.options.pooling == "mean" else np.max
-            raw = pool(np.ascontiguousarray(raw), axis=1)
+            raw = np.ascontiguousarray(raw, np.float64).reshape(rows, -1, raw.shape[-1])
+            raw = raw.mean(axis=1) if self.options.pooling == "mean" else raw.max(axis=1)
         return raw.reshape(rows, -1).astype(np.float32)
 
     def _channels_first(self) -> bool:
         return False
-
-
-def _load(options: OnnxOptions) -> tuple[str, Any]:
-    if options.sha256 is not None:
-        # Where the file's content is known, it is read once a process.
-        key = f"onnx {options.sha256}"
-        return options.sha256, shared(key, lambda: _open(options, storage.read_bytes(options.path)))
-    data = storage.read_bytes(options.path)
-    digest = hashlib.sha256(data).hexdigest()
-    return digest, shared(f"onnx {digest}", lambda: _open(options, data))
-
-
-def _open(options: OnnxOptions, data: bytes) -> Any:
-    import onnxruntime
-
-    found = hashlib.sha256(data).hexdigest()
-    if options.sha256 not in (None, found):
-        raise ValueError(f"{options.path}: its SHA-256 is {found}, not {options.sha256}")
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-    settings.use_deterministic_compute = True
-    settings.log_severity_level = 4  # what goes wrong is raised, and need not be printed as well
-    try:
-        return onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ValueError(
-            f"{options.path}: not a model that ONNX Runtime {onnxruntime.__version__} can load: "
-            f"{_first_line(error)}"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 class OnnxOfImages(Onnx):

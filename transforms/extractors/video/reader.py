@@ -85,6 +85,7 @@ def _open(payload: bytes, options: dict) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(io.BytesIO(payload), cv2.CAP_FFMPEG, PARAMETERS)  # type: ignore[call-overload]
     if not capture.isOpened():
         raise Refused("unreadable", "FFmpeg finds no video that it can read in it")
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 does not by itself
     width, height = (
         int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
     )
