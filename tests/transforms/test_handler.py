@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import pickle
@@ -106,6 +107,7 @@ def broken() -> Any:
 
 
 NOT_ONE = object()
+PARTIAL = functools.partial(Plain, of="length")
 
 
 @pytest.fixture
@@ -243,6 +245,7 @@ def test_records_that_a_handler_does_not_like_are_dead_letters() -> None:
     ("name", "options", "message"),
     [
         ("NOT_ONE", {}, "NOT_ONE is neither a class nor a function"),
+        ("PARTIAL", {}, "PARTIAL is neither a class nor a function"),
         ("broken", {}, "broken: RuntimeError: no licence"),
         ("Plain", {"off": 1}, "TypeError: .* unexpected keyword argument 'off'"),
         ("json.JSONDecoder", {}, "makes a JSONDecoder, which is no ModelHandler: no load_model"),

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from onnx_models import write_linear
 
-from transforms.extractors.base import Context
+from schemas import storage
+from transforms.extractors.base import Batch, Context
 from transforms.extractors.model.onnx import OnnxOfTables, OnnxOfVectors
 from transforms.extractors.model.sharing import shared
 
@@ -59,6 +60,16 @@ def test_one_session_serves_all_that_name_the_same_model(tmp_path: Path) -> None
     write_linear(path, 2 * weights)
     changed = OnnxOfVectors(path=str(path))
     assert changed._model[1] is not one._model[1]
+
+
+def test_a_model_on_a_remote_store(tmp_path: Path) -> None:
+    weights = np.random.default_rng(1).normal(size=(3, 2)).astype(np.float32)
+    data = write_linear(tmp_path / "a.onnx", weights).read_bytes()
+    storage.write_bytes("memory://models/a.onnx", data)
+    onnx = OnnxOfVectors(path="memory://models/a.onnx")
+    onnx.context = COLUMNS
+    onnx.check()
+    np.testing.assert_allclose(onnx.transform(Batch(np.eye(3))), weights, rtol=1e-6)
 
 
 CODE = """

@@ -109,6 +109,13 @@ def test_large_frames_are_shrunk(tmp_path: Path) -> None:
     assert np.abs(np.array(small, int) - want).max() <= 1
 
 
+def test_many_large_frames(tmp_path: Path) -> None:
+    frames = moving(150, 512, 512)
+    payload = write_video(tmp_path / "motion jpeg.avi", frames)
+    got = decode(payload, modality(frames=150, max_pixels=512 * 512))
+    assert [frame.shape for frame in got] == [(512, 512, 3)] * 150
+
+
 def test_frames_are_counted_where_a_header_tells_a_wrong_number(files: dict[str, bytes]) -> None:
     avi = files["ffv1.avi"]
     for number in (0, 10, 41, 79):

@@ -32,8 +32,8 @@ from transforms.extractors.pooling import Pooled
 from transforms.records import payloads
 from transforms.records.letters import dead_letters, write_dead_letters
 
-# Rows decoded at once. They bound memory, and are part of nothing's result.
-BATCH = {"image": 64, "audio": 64, "video": 8, "text": 256, "table": 4096, "vector": 4096}
+# Rows decoded at once; of videos, frames. They bound memory, and are part of nothing's result.
+BATCH = {"image": 64, "audio": 64, "video": 64, "text": 256, "table": 4096, "vector": 4096}
 
 MERGE = 16  # states of batches merged at once: bounds memory, and fixes the order of sums
 
@@ -95,7 +95,7 @@ class _Decoded:
 def decoded_batches(plan: Plan, modality: ModalityPlan, bucket: int) -> Iterator[_Decoded]:
     """Decoded records of a bucket, in order, a batch at a time."""
     path = Layout(plan.output, plan.buckets).records(modality.name, bucket)
-    size = BATCH[modality.recipe.kind]
+    size = max(1, BATCH[modality.recipe.kind] // getattr(modality.recipe, "frames", 1))
     with open_parquet(path) as file:
         tables = file.iter_batches(batch_size=size, use_threads=False)
         if has_payload(modality.source):

@@ -41,7 +41,7 @@ class Handler(Extractor):
     def __init__(self, **options: Any) -> None:
         self.options = HandlerOptions(**options)
         self._make = find(self.options.class_)
-        if not callable(self._make):
+        if not (callable(self._make) and hasattr(self._make, "__qualname__")):
             raise ValueError(f"{self.options.class_} is neither a class nor a function")
 
     # --- of one kind of record ---------------------------------------------------------------

@@ -58,8 +58,8 @@ def decode(payload: bytes, modality: VideoModality) -> list[np.ndarray]:
     `frames` equal parts are taken, all if there are fewer. A file that was cut short is found
     where its format tells: MP4, QuickTime, AVI, Matroska, WebM with a size, GIF.
 
-    Memory: the process that decodes takes 64 bytes for each of `max_pixels`, 64 MiB and the
-    file at most, beyond what it has when it starts.
+    Memory: the process that decodes takes 64 bytes for each of `max_pixels`, 64 MiB, the file
+    and the frames that it gives at most, beyond what it has when it starts.
 
     Args:
         payload: the file.

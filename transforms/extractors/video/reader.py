@@ -142,7 +142,8 @@ def _memory() -> int | None:
 def _limit(base: int | None, payload: int, options: dict) -> None:
     """Bound what the next file may cost, so that a header cannot claim what it likes."""
     if base is not None:
-        room = BYTES_A_PIXEL * options["max_pixels"] + BYTES_BESIDES
+        frames = 3 * options["frames"] * options["max_side"] ** 2
+        room = BYTES_A_PIXEL * options["max_pixels"] + BYTES_BESIDES + frames
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         limit = base + payload + room
         resource.setrlimit(
