@@ -21,6 +21,7 @@ from pipelines.inspecting import (
     first_rows,
     no_column,
 )
+from pipelines.models import check_extractors, locate_model, with_models
 from schemas import storage
 from schemas.layout import Layout
 from schemas.options.fuse import Fuse, needs_choice
@@ -34,7 +35,7 @@ from schemas.recipe import (
     Source,
 )
 from schemas.tables import has_payload
-from transforms.extractors.extracting import extract_identity, extractors_of, rounds
+from transforms.extractors.extracting import extract_identity, rounds
 from transforms.fusion.fusing import GROUP
 from transforms.records import sources
 
@@ -73,7 +74,7 @@ def folder_of(recipe_path: str) -> str:
 
 
 def absolute_paths(plan: Plan, base: str) -> Recipe:
-    """The recipe with the paths of its sources made absolute, so that it can be run from anywhere.
+    """The recipe with absolute paths of its sources and models, so that it runs from anywhere.
 
     Args:
         plan: of the recipe.
@@ -85,7 +86,7 @@ def absolute_paths(plan: Plan, base: str) -> Recipe:
 
     recipe = plan.recipe
     modalities = {
-        name: modality.model_copy(update={"source": absolute(modality.source)})
+        name: locate_model(modality, base).model_copy(update={"source": absolute(modality.source)})
         for name, modality in recipe.modalities.items()
     }
     target = recipe.target
@@ -119,12 +120,9 @@ def make_plan(
         modality = choose_columns(name, recipe, source, problems)
         if modality is None:
             continue
-        try:
-            extractors_of(modality)
-        except ValueError as error:
-            problems.add(str(error), *where, "extract")
-            continue
-        modalities.append(modality)
+        modality = with_models(modality, base, problems)
+        if modality is not None and check_extractors(modality, problems):
+            modalities.append(modality)
     target = None
     if recipe.target is not None:
         target = _target(recipe, base, problems)

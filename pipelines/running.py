@@ -80,7 +80,7 @@ def import_for_workers(plan: Plan) -> None:
     import pipelines.flow  # noqa: F401
 
     pa.set_cpu_count(1)
-    if any(m.recipe.kind in ("image", "audio") for m in plan.modalities):
+    if any(m.recipe.kind in ("image", "audio", "video") for m in plan.modalities):
         import cv2
 
         cv2.setNumThreads(1)

@@ -120,6 +120,27 @@ class AudioModality(PayloadModality):
         return self
 
 
+class VideoModality(PayloadModality):
+    """Videos, one a row."""
+
+    kind: Literal["video"] = Field(description="What a row is")
+    source: PayloadSource = Field(description="Where the rows are")
+    extract: ImageExtract = Field(description="How each frame becomes numbers")
+    frames: int = Field(
+        default=8, ge=1, le=256, description="Equally spaced frames taken of each video"
+    )
+    pool: Literal["mean", "max"] = Field(
+        default="mean", description="How the frames' numbers become those of the video"
+    )
+    max_side: int = Field(
+        default=512, ge=16, le=4096, description="Frames with a longer side are shrunk to it"
+    )
+    max_pixels: int = Field(
+        default=9_000_000, ge=1, description="Videos with larger frames are dead letters"
+    )
+    max_frames: int = Field(default=36_000, ge=1, description="Longer videos are dead letters")
+
+
 class TextModality(PayloadModality):
     """Texts, one a row."""
 
@@ -172,7 +193,13 @@ class SeriesModality(_Modality):
 
 
 Modality = Annotated[
-    ImageModality | AudioModality | TextModality | TableModality | VectorModality | SeriesModality,
+    ImageModality
+    | AudioModality
+    | VideoModality
+    | TextModality
+    | TableModality
+    | VectorModality
+    | SeriesModality,
     Field(discriminator="kind"),
 ]
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from schemas.options.base import Extract, FieldError, Options
+from schemas.options.model import AudioOnnxOptions, HandlerOptions
 
 _Quantile = Annotated[float, Field(ge=0, le=1)]
 
@@ -118,7 +119,7 @@ class PitchOptions(OverTimeOptions):
 class AudioExtract(Extract):
     """Extractors for recordings."""
 
-    builtin: ClassVar[tuple[str, ...]] = ("log_mel", "mfcc", "spectral", "pitch")
+    builtin: ClassVar[tuple[str, ...]] = ("log_mel", "mfcc", "spectral", "pitch", "onnx", "handler")
     log_mel: LogMelOptions | None = Field(default=None, description="Log-mel spectrum over time")
     mfcc: MfccOptions | None = Field(
         default=None, description="Mel-frequency cepstral coefficients over time"
@@ -127,3 +128,5 @@ class AudioExtract(Extract):
         default=None, description="Centroid, roll-off, flatness, zero crossings, loudness over time"
     )
     pitch: PitchOptions | None = Field(default=None, description="Fundamental frequency over time")
+    onnx: AudioOnnxOptions | None = Field(default=None, description="A model in an ONNX file")
+    handler: HandlerOptions | None = Field(default=None, description="A Beam ModelHandler")

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from schemas.options.base import Extract, Options
+from schemas.options.model import HandlerOptions, ImageOnnxOptions
 
 
 class HogOptions(Options):
@@ -53,7 +54,9 @@ class PixelsOptions(Options):
 class ImageExtract(Extract):
     """Extractors for images."""
 
-    builtin: ClassVar[tuple[str, ...]] = ("hog", "color", "pixels")
+    builtin: ClassVar[tuple[str, ...]] = ("hog", "color", "pixels", "onnx", "handler")
     hog: HogOptions | None = Field(default=None, description="Histogram of oriented gradients")
     color: ColorOptions | None = Field(default=None, description="Histogram of colours")
     pixels: PixelsOptions | None = Field(default=None, description="The image itself, small")
+    onnx: ImageOnnxOptions | None = Field(default=None, description="A model in an ONNX file")
+    handler: HandlerOptions | None = Field(default=None, description="A Beam ModelHandler")

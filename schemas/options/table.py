@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from schemas.options.base import Extract, Options
+from schemas.options.model import BatchOnnxOptions, HandlerOptions
 
 Scale = Literal["standard", "rank", "none"]
 _Slots = Annotated[int, Field(ge=2, le=4096)]
@@ -39,7 +40,9 @@ class ColumnsOptions(Options):
 class TableExtract(Extract):
     """Extractors for tables."""
 
-    builtin: ClassVar[tuple[str, ...]] = ("columns",)
+    builtin: ClassVar[tuple[str, ...]] = ("columns", "onnx", "handler")
     columns: ColumnsOptions | None = Field(
         default=None, description="Numbers, categories, times and booleans"
     )
+    onnx: BatchOnnxOptions | None = Field(default=None, description="A model in an ONNX file")
+    handler: HandlerOptions | None = Field(default=None, description="A Beam ModelHandler")

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from schemas.options.base import Extract, FieldError, Options
+from schemas.options.model import HandlerOptions, OnnxOptions
 
 LARGEST_WITH_COMPONENTS = 4096
 """Most hash slots of which components are learnt: their second moments then take 128 MiB."""
@@ -72,7 +73,13 @@ class TextStatisticsOptions(Options):
 class TextExtract(Extract):
     """Extractors for texts."""
 
-    builtin: ClassVar[tuple[str, ...]] = ("tfidf", "tfidf_characters", "statistics")
+    builtin: ClassVar[tuple[str, ...]] = (
+        "tfidf",
+        "tfidf_characters",
+        "statistics",
+        "onnx",
+        "handler",
+    )
     tfidf: TfidfOptions | None = Field(default=None, description="Hashed bag of words")
     tfidf_characters: TfidfCharactersOptions | None = Field(
         default=None, description="Hashed bag of character n-grams"
@@ -80,3 +87,5 @@ class TextExtract(Extract):
     statistics: TextStatisticsOptions | None = Field(
         default=None, description="Lengths, kinds of characters, scripts and variety of words"
     )
+    onnx: OnnxOptions | None = Field(default=None, description="A model in an ONNX file")
+    handler: HandlerOptions | None = Field(default=None, description="A Beam ModelHandler")

@@ -69,6 +69,12 @@ images = st.fixed_dictionaries(
             optional={
                 "hog": st.none(),
                 "color": st.fixed_dictionaries({"bins": st.just([4, 2, 2])}),
+                "handler": st.fixed_dictionaries(
+                    {
+                        "class": st.just("a.B"),
+                        "options": st.dictionaries(columns, scalars, max_size=2),
+                    }
+                ),
                 "my.Class": st.dictionaries(columns, scalars | st.lists(scalars), max_size=3),
             },
         ).filter(bool),

@@ -29,7 +29,7 @@ from texts import GOOD, changed, problems
             "hog:",
             "hogg:",
             "7: modalities.image.extract.hogg: unknown name 'hogg'; did you mean 'hog'? "
-            "known are: hog, color, pixels",
+            "known are: hog, color, pixels, onnx, handler",
         ),
         (
             "hog: {size: 32}",
@@ -37,16 +37,33 @@ from texts import GOOD, changed, problems
             "7: modalities.image.extract.color.bins: must have 3 values, got 1",
         ),
         (
+            "hog: {size: 32}",
+            "handler: {clas: a.B}",
+            "7: modalities.image.extract.handler.class: is missing\n"
+            "recipe.yaml:7: modalities.image.extract.handler.clas: unknown field; did you mean "
+            "'class'? known are: class, options, batch, dimension",
+        ),
+        (
+            "hog: {size: 32}",
+            "handler: {class: Encoder}",
+            "7: modalities.image.extract.handler.class: must be a dotted name, got 'Encoder'",
+        ),
+        (
+            "hog: {size: 32}",
+            "onnx: {path: a.onnx, sha256: abc}",
+            "7: modalities.image.extract.onnx.sha256: must be 64 digits from 0 to 9 and a to f",
+        ),
+        (
             "kind: audio",
             "kind: adio",
-            "12: modalities.sound.kind: must be one of image, audio, text, table, vector, series, "
-            "got 'adio'; did you mean 'audio'?",
+            "12: modalities.sound.kind: must be one of image, audio, video, text, table, vector, "
+            "series, got 'adio'; did you mean 'audio'?",
         ),
         (
             "    kind: audio\n",
             "",
             "11: modalities.sound.kind: is missing; "
-            "must be one of image, audio, text, table, vector, series",
+            "must be one of image, audio, video, text, table, vector, series",
         ),
         (
             "{path: audio.jsonl, uri: wav}",

@@ -32,8 +32,9 @@ from transforms.extractors.pooling import Pooled
 from transforms.records import payloads
 from transforms.records.letters import dead_letters, write_dead_letters
 
-# Rows decoded at once. They bound memory, and are part of nothing's result.
-BATCH = {"image": 64, "audio": 64, "text": 256, "table": 4096, "vector": 4096, "series": 64}
+# Rows decoded at once; of videos, frames. They bound memory, and are part of nothing's result.
+BATCH = {"image": 64, "audio": 64, "video": 64, "text": 256, "series": 64}
+BATCH |= {"table": 4096, "vector": 4096}
 
 MERGE = 16  # states of batches merged at once: bounds memory, and fixes the order of sums
 
@@ -69,8 +70,11 @@ def rounds(modality: ModalityPlan) -> int:
 def extract_identity(modality: ModalityPlan) -> dict:
     """What the features depend on besides the records, JSON-ready, for fingerprints."""
     found = extractors_of(modality)
+    recipe = modality.recipe.model_dump(mode="json", exclude={"source", "payload"})
+    # A model is what is in its file, wherever that lies.
+    recipe["extract"].get("onnx", {}).pop("path", None)
     return {
-        "recipe": modality.recipe.model_dump(mode="json", exclude={"source", "payload"}),
+        "recipe": recipe,
         "columns": modality.source.columns,
         "widths": modality.widths,
         "extractors": [identity(extractor) for _, extractor in found],
@@ -92,8 +96,9 @@ class _Decoded:
 def decoded_batches(plan: Plan, modality: ModalityPlan, bucket: int) -> Iterator[_Decoded]:
     """Decoded records of a bucket, in order, a batch at a time."""
     path = Layout(plan.output, plan.buckets).records(modality.name, bucket)
+    size = max(1, BATCH[modality.recipe.kind] // getattr(modality.recipe, "frames", 1))
     with open_parquet(path) as file:
-        batches = file.iter_batches(BATCH[modality.recipe.kind], use_threads=False)
+        batches = file.iter_batches(size, use_threads=False)
         tables = (pa.Table.from_batches([batch]) for batch in batches)
         if has_payload(modality.source):
             yield from _decode_payloads(modality, tables)
