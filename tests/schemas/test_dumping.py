@@ -101,7 +101,10 @@ recipes = st.fixed_dictionaries(
         ),
         "max_dead_letters": st.floats(0, 1),
     },
-).filter(lambda r: "target" not in r or "lda" not in ((r.get("train") or {}).get("models", {})))
+)
+recipes = recipes.filter(
+    lambda r: "target" not in r or "lda" not in ((r.get("train") or {}).get("models", {}))
+).filter(lambda r: len(r["modalities"]) > 1 or "method" not in r.get("fuse", {}))
 
 
 @settings(deadline=None)
