@@ -106,7 +106,7 @@ def test_unknown_names_get_the_nearest_one(install: Install, tmp_path: Path) -> 
     install("letters", "lengths = MODULE:Lengths")
     assert problem(tmp_path, "length: {}") == (
         "length: unknown name 'length'; did you mean 'lengths'? "
-        "known are: tfidf, tfidf_characters, statistics, lengths"
+        "known are: tfidf, tfidf_characters, statistics, onnx, handler, lengths"
     )
     assert "did you mean 'tfidf'?" in problem(tmp_path, "tfdf: {}")
 

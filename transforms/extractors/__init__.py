@@ -30,8 +30,11 @@ from transforms.extractors.video.frames import OnFrames
 
 BUILTIN = {
     ("image", "hog"): "transforms.extractors.image.hog.Hog",
+    ("image", "sift"): "transforms.extractors.image.sift.Sift",
     ("image", "color"): "transforms.extractors.image.color.Color",
+    ("image", "lbp"): "transforms.extractors.image.lbp.Lbp",
     ("image", "pixels"): "transforms.extractors.image.pixels.Pixels",
+    ("image", "hu"): "transforms.extractors.image.hu.Hu",
     ("audio", "log_mel"): "transforms.extractors.audio.log_mel.LogMel",
     ("audio", "mfcc"): "transforms.extractors.audio.mfcc.Mfcc",
     ("audio", "spectral"): "transforms.extractors.audio.spectral.Spectral",

@@ -23,3 +23,15 @@ def resize(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
 def grey(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """Grey (ITU-R BT.601), resized: uint8[size, size], or uint8[height, width]."""
     return resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size)
+
+
+def scaled_grey(image: np.ndarray, size: int) -> np.ndarray:
+    """Grey, scaled so that the longer side has `size` pixels; the shorter at least one."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    height, width = grey.shape
+    longer = max(height, width)
+    if longer == size:
+        return grey
+    scaled = (max(1, round(width * size / longer)), max(1, round(height * size / longer)))
+    way = cv2.INTER_AREA if size < longer else cv2.INTER_LINEAR
+    return cv2.resize(grey, scaled, interpolation=way)
