@@ -11,6 +11,8 @@ from pipelines.report_scores import METRICS, number
 def strategy_sections(metrics: dict[str, Any]) -> list[Markup]:
     """How the strategies of a comparison did, if there was one, and which was taken."""
     found = metrics.get("strategy") or {}
+    if "steps" in found:
+        return [_tree(metrics, found)]
     if "strategies" not in found:
         return []
     name = metrics["score"]
@@ -36,10 +38,33 @@ def strategy_sections(metrics: dict[str, Any]) -> list[Markup]:
     return [
         section(
             "Strategies compared",
-            tag("p", found["reason"]),
+            tag("p", f"{found['reason']}{_choosing(metrics, found)}"),
             table(caption, heads, rows, (1, 2, 3), strong=best),
         )
     ]
+
+
+def _tree(metrics: dict[str, Any], found: dict[str, Any]) -> Markup:
+    """How modalities were merged."""
+    name = metrics["score"]
+    rows = [[" | ".join(one["groups"]), number(name, one["score"])] for one in found["steps"]]
+    caption = "Modalities joined by + share a model; the last line is what was taken."
+    return section(
+        "Modalities merged step by step",
+        tag("p", f"Merged as long as that was a gain.{_choosing(metrics, found)}"),
+        table(caption, ["models of", METRICS[name]], rows, (1,), strong=len(rows) - 1),
+    )
+
+
+def _choosing(metrics: dict[str, Any], found: dict[str, Any]) -> str:
+    """What the choice is worth where it is made without the rows it is judged on."""
+    nested, name = found["cross_validation"], metrics["score"]
+    if nested is None:
+        return ""
+    return (
+        f" Of several the best is a little better by luck: where the choice is made anew without "
+        f"the folds that it is judged on, {METRICS[name]} is {number(name, nested['score'])}."
+    )
 
 
 def _difference(found: dict[str, Any]) -> str:

@@ -51,8 +51,19 @@ def test_strategies_compared_are_told_with_the_reason(plan: Plan) -> None:
     assert "Strategies compared" in page.text
     assert found["reason"] in page.text
     assert found["chosen"] in found["reason"]
+    assert f"accuracy is {found['cross_validation']['score']:.3f}." in page.text
     for line in found["strategies"]:
         assert f"{line['name']} {line['score']:.3f}" in page.text
+
+
+@pytest.mark.parametrize("tree", ["auto", "cka"])
+def test_the_steps_to_a_tree_are_told(plan: Plan, tree: str) -> None:
+    metrics = learn(plan, fuse=fuse({"method": "hierarchical", "tree": tree}))
+    found, page = metrics["strategy"], report(plan)
+    assert found["steps"][0]["groups"] == ["image", "audio", "text"]
+    for step in found["steps"]:
+        assert f"{' | '.join(step['groups'])} {step['score']:.3f}" in page.text
+    assert f"accuracy is {found['cross_validation']['score']:.3f}." in page.text
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])

@@ -5,14 +5,18 @@
     weighted features       weights from how good each modality is alone
 
 The choice is made on out-of-fold outputs, in which nothing has seen the rows it is judged on; but
-among many strategies the best is a little better by luck. The test rows have no part in it.
+among many strategies the best is a little better by luck, and so are its scores. What the choice
+itself is worth is found by making it again for each block of folds, on what that block sees of
+the others. The test rows have no part in it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from schemas.options.fuse import (
     Average,
@@ -25,8 +29,9 @@ from schemas.options.fuse import (
 from transforms.fusion.decisions import weights_by_score
 from transforms.fusion.trees import Fuse, tree_of
 from transforms.learning.comparing import compare_folds, simplest_of_the_best
-from transforms.learning.judging import judge
+from transforms.learning.judging import judge, seen_from
 from transforms.learning.nested import Heads
+from transforms.learning.problem import Problem
 from transforms.learning.similarity import linear_cka
 
 Chosen = Compare | Fuse
@@ -40,42 +45,115 @@ class Choice:
     report: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _View:
+    """What a choice is made on: the outputs of all training rows, or those that a block sees.
+
+    Attributes:
+        heads: where strategies are judged.
+        weights: those found for features, the same in all views: others would make other
+            features, and ask for all fits again.
+        alike: CKA of two modalities over all training rows, the same in all views: it knows
+            nothing of labels.
+        block: that sees the rows outside it; None: all rows are seen.
+    """
+
+    heads: Heads
+    weights: dict[Weighted, Choice] = field(default_factory=dict)
+    alike: dict[tuple[str, str], float] = field(default_factory=dict)
+    block: int | None = None
+
+    def output(self, fuse: Fuse) -> np.ndarray:
+        """What a strategy says of the rows seen."""
+        tree = tree_of(fuse, self.heads.problem.data.modalities)
+        if self.block is None:
+            return judge(self.heads, tree).output
+        return seen_from(self.heads, tree, self.block)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """bool[n], the rows seen."""
+        train = self.heads.problem.train
+        return train if self.block is None else train & (self.heads.block != self.block)
+
+    def score(self, output: np.ndarray) -> float | None:
+        """Of all rows seen together."""
+        problem = self.heads.problem
+        found: float | None = problem.in_short(output, self.rows)[problem.score]
+        return found
+
+    def scores(self, output: np.ndarray) -> list[float | None]:
+        """Of each fold seen."""
+        problem = self.heads.problem
+        held = [problem.held(fold) & self.rows for fold in problem.folds]
+        return [problem.in_short(output, rows)[problem.score] for rows in held if rows.any()]
+
+
 def choose(heads: Heads, fuse: Chosen) -> Choice:
     """Find what is left open in a strategy.
+
+    Where whole strategies are chosen from, the report holds `cross_validation`: the score of
+    choosing, each block of folds having had no part in the choice that it is judged by. Null
+    with less than three blocks.
 
     Args:
         heads: where strategies are judged.
         fuse: the recipe's.
     """
+    whole = _View(heads)
+    choice = _settle(whole, fuse)
+    if isinstance(fuse, Weighted) or not needs_choice(fuse):
+        return choice
+    problem, output = heads.problem, heads.problem.empty()
+    for block in range(heads.blocks) if heads.blocks > 2 else ():
+        mine = heads.block == block
+        again = _settle(replace(whole, block=block), fuse)
+        output[mine] = whole.output(again.fuse)[mine]
+    nested = problem.summary(output) if heads.blocks > 2 else None
+    return Choice(choice.fuse, {**choice.report, "cross_validation": nested})
+
+
+def _settle(view: _View, fuse: Chosen) -> Choice:
     if isinstance(fuse, Compare):
-        return _compare(heads, fuse)
+        return _compare(view, fuse)
     if isinstance(fuse, Hierarchical) and isinstance(fuse.tree, str):
-        return _grow(heads, fuse)
+        return _grow(view, fuse)
     if isinstance(fuse, Weighted) and needs_choice(fuse):
-        return _weigh(heads, fuse)
+        if fuse not in view.weights:
+            view.weights[fuse] = _weigh(view.heads, fuse)
+        return view.weights[fuse]
     return Choice(fuse, {})
 
 
-def _compare(heads: Heads, fuse: Compare) -> Choice:
-    problem = heads.problem
-    settled = {name: choose(heads, one) for name, one in fuse.strategies.items()}
-    judged = {
-        name: judge(heads, tree_of(choice.fuse, problem.data.modalities))
-        for name, choice in settled.items()
-    }
-    scores = {
-        name: [fold[problem.score] for fold in problem.per_fold(one.output)["per_fold"]]
-        for name, one in judged.items()
-    }
+def _compare(view: _View, fuse: Compare) -> Choice:
+    problem = view.heads.problem
+    settled = {name: _settle(view, one) for name, one in fuse.strategies.items()}
+    outputs = {name: view.output(choice.fuse) for name, choice in settled.items()}
+    scores = {name: view.scores(output) for name, output in outputs.items()}
     found = simplest_of_the_best(scores, problem.score)
+    report: dict[str, Any] = {}
+    if view.block is None:
+        report = _compared(problem, found, outputs, scores, settled)
+    taken = settled[found["chosen"]].fuse
+    kept = {"keep_modalities": fuse.keep_modalities or taken.keep_modalities}
+    return Choice(taken.model_copy(update=kept), report)
+
+
+def _compared(
+    problem: Problem,
+    found: dict[str, Any],
+    outputs: dict[str, np.ndarray],
+    scores: dict[str, list[float | None]],
+    settled: dict[str, Choice],
+) -> dict[str, Any]:
     chosen = found["chosen"]
-    report = {
+    return {
         "chosen": chosen,
         "best": found["best"],
         "reason": found["reason"],
         "strategies": [
             {
-                **problem.summary(judged[line["name"]].output),
+                **problem.summary(outputs[line["name"]]),
                 **line,
                 "per_fold": scores[line["name"]],
                 "against_chosen": compare_folds(scores[line["name"]], scores[chosen]),
@@ -84,9 +162,6 @@ def _compare(heads: Heads, fuse: Compare) -> Choice:
             for line in found["contenders"]
         ],
     }
-    taken = settled[chosen].fuse
-    kept = {"keep_modalities": fuse.keep_modalities or taken.keep_modalities}
-    return Choice(taken.model_copy(update=kept), report)
 
 
 def _weigh(heads: Heads, fuse: Weighted) -> Choice:
@@ -105,27 +180,27 @@ def _weigh(heads: Heads, fuse: Weighted) -> Choice:
     return Choice(fuse.model_copy(update={"weights": weights}), {"weights": weights})
 
 
-def _grow(heads: Heads, fuse: Hierarchical) -> Choice:
+def _grow(view: _View, fuse: Hierarchical) -> Choice:
     """Merge modalities, two groups at a time, into one vector each, as long as that is a gain.
 
     What the groups say is put together by the product rule (numbers: the mean). With `auto` all
     pairs are tried at each step and the best is taken; with `cka` only the two groups whose
     features are the most alike.
     """
-    problem = heads.problem
-    groups: list[tuple[str, ...]] = [(name,) for name in problem.data.modalities]
-    score = _score(heads, fuse, groups)
+    names = view.heads.problem.data.modalities
+    groups: list[tuple[str, ...]] = [(name,) for name in names]
+    score = _score(view, fuse, groups)
     steps = [{"groups": ["+".join(g) for g in groups], "score": score}]
     while len(groups) > 1:
         pairs = list(combinations(range(len(groups)), 2))
         if fuse.tree == "cka":
-            pairs = [max(pairs, key=lambda p: _alike(heads, groups[p[0]], groups[p[1]]))]
+            pairs = [max(pairs, key=lambda pair: _alike(view, *(groups[k] for k in pair)))]
         tried = []
         for i, j in pairs:
             # In the recipe's order, so that the same modalities are the same head.
-            both = tuple(m for m in problem.data.modalities if m in groups[i] + groups[j])
+            both = tuple(m for m in names if m in groups[i] + groups[j])
             merged = [both if k == i else g for k, g in enumerate(groups) if k != j]
-            tried.append((_score(heads, fuse, merged), merged))
+            tried.append((_score(view, fuse, merged), merged))
         best, merged = max(tried, key=lambda one: one[0])
         if best <= score:
             break
@@ -143,19 +218,19 @@ def _of_groups(fuse: Hierarchical, groups: list[tuple[str, ...]]) -> Hierarchica
     return fuse.model_copy(update={"tree": Node(parts=parts, of="decisions", rule="product")})
 
 
-def _score(heads: Heads, fuse: Hierarchical, groups: list[tuple[str, ...]]) -> float:
-    judged = judge(heads, tree_of(_of_groups(fuse, groups), heads.problem.data.modalities))
-    found = heads.problem.summary(judged.output)["score"]
-    return float("-inf") if found is None else float(found)
+def _score(view: _View, fuse: Hierarchical, groups: list[tuple[str, ...]]) -> float:
+    found = view.score(view.output(_of_groups(fuse, groups)))
+    return float("-inf") if found is None else found
 
 
-def _alike(heads: Heads, one: tuple[str, ...], other: tuple[str, ...]) -> float:
+def _alike(view: _View, one: tuple[str, ...], other: tuple[str, ...]) -> float:
     """Mean linear CKA of the modalities of two groups, over the training rows that have both."""
-    data, train = heads.problem.data, heads.problem.train
-    found = []
-    for a in one:
-        for b in other:
-            i, j = data.modalities.index(a), data.modalities.index(b)
-            both = train & data.present[:, i] & data.present[:, j]
-            found.append(linear_cka(data.blocks[a][both], data.blocks[b][both]) or 0.0)
-    return sum(found) / len(found)
+    pairs = [(a, b) for a in one for b in other]
+    data = view.heads.problem.data
+    for a, b in pairs:
+        if (a, b) not in view.alike:
+            has = data.present[:, [data.modalities.index(a), data.modalities.index(b)]]
+            both = view.heads.problem.train & has.all(axis=1)
+            found = linear_cka(data.blocks[a][both], data.blocks[b][both])
+            view.alike[a, b] = view.alike[b, a] = found or 0.0
+    return sum(view.alike[pair] for pair in pairs) / len(pairs)

@@ -119,6 +119,24 @@ def judge(heads: Heads, tree: Tree) -> Judged:
     return Judged(tree, output, found, picks, decision, converged)
 
 
+def seen_from(heads: Heads, tree: Tree, view: int) -> np.ndarray:
+    """A strategy's output of the training rows outside a block, as that block sees them.
+
+    Neither the models nor what is chosen has seen the block's rows. Candidates, temperatures and
+    weights are chosen on these same outputs: a little better than `judge`.
+
+    Args:
+        heads: where strategies are judged, in 3 blocks or more.
+        tree: the strategy.
+        view: the block.
+    """
+    problem = heads.problem
+    seen = {part.name: heads.of(part).twice[view] for part in tree.heads}
+    picks, decision = _choose(problem, tree, seen, problem.train & (heads.block != view))
+    outputs = {name: seen[name][pick.candidate] for name, pick in picks.items()}
+    return combine(problem, tree.heads, outputs, picks, decision)
+
+
 def judge_one(heads: Heads, tree: Tree, picks: Mapping[str, Candidate]) -> np.ndarray:
     """Out-of-fold output of a strategy whose candidates are given, from one fit a fold.
 
