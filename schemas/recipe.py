@@ -12,7 +12,13 @@ from pydantic import Field, field_validator, model_serializer, model_validator
 
 from schemas.options.audio import AudioExtract
 from schemas.options.base import Extract, FieldError, Options, UnknownName
-from schemas.options.fuse import Concatenate, Fuse, check_names, learns_from_labels
+from schemas.options.fuse import (
+    Concatenate,
+    Fuse,
+    check_names,
+    concatenate_is_the_default,
+    learns_from_labels,
+)
 from schemas.options.image import ImageExtract
 from schemas.options.models import (
     BoostingOptions,
@@ -339,7 +345,7 @@ class Recipe(Options):
     @field_validator("fuse", mode="before")
     @classmethod
     def _concatenate_is_the_default(cls, value: Any) -> Any:
-        return {"method": "concatenate", **value} if isinstance(value, dict) else value
+        return concatenate_is_the_default(value)
 
     @model_validator(mode="after")
     def _names_agree(self) -> Recipe:

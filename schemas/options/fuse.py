@@ -134,6 +134,7 @@ class Node(Options):
 Part = Annotated[
     str | Node, BeforeValidator(_lists_are_nodes, json_schema_input_type=str | Node | list[Any])
 ]
+Node.model_rebuild(force=True)  # messages of errors look at what the fields' types are
 
 
 class Hierarchical(Strategy):
@@ -152,7 +153,16 @@ class Hierarchical(Strategy):
     )
 
 
-One = Annotated[Concatenate | Average | Weighted | Hierarchical, Field(discriminator="method")]
+def concatenate_is_the_default(value: Any) -> Any:
+    """A strategy as it is written, with its method."""
+    return {"method": "concatenate", **value} if isinstance(value, dict) else value
+
+
+One = Annotated[
+    Concatenate | Average | Weighted | Hierarchical,
+    Field(discriminator="method"),
+    BeforeValidator(concatenate_is_the_default),
+]
 
 
 class Compare(Options):

@@ -88,7 +88,7 @@ recipes = st.fixed_dictionaries(
     },
     optional={
         "join": st.sampled_from([{"how": "inner"}, {"missing": "zero"}]),
-        "fuse": st.sampled_from([{"pca": 3}, {"method": "average"}, {"scale": "none"}]),
+        "fuse": st.sampled_from([{"pca": 3}, {"scale": "block"}, {"scale": "none"}]),
         "train": st.sampled_from(
             [None, {"models": {"ridge": None}}, {"models": {"lda": {"shrinkage": ["auto", 0.1]}}}]
         ),
