@@ -94,6 +94,31 @@ def test_a_model_worse_than_nothing_is_made_to_say_nothing():
     assert np.isfinite(fit_temperature(never, y).apply(never)).all()
 
 
+def test_towards_a_prior_less_and_less_is_said():
+    prior = np.array([0.7, 0.2, 0.1])
+    p = np.random.default_rng(0).dirichlet(np.ones(3), 20)
+    np.testing.assert_allclose(Temperature(1.0, tuple(prior)).apply(p), p, rtol=1e-12)
+    expected = prior * (p / prior) ** 0.25
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(Temperature(4.0, tuple(prior)).apply(p), expected, rtol=1e-12)
+    assert np.abs(Temperature(1e6, tuple(prior)).apply(p) - prior).max() < 1e-5
+    alike = np.full(3, 1 / 3)
+    plain, same = Temperature(2.5).apply(p), Temperature(2.5, tuple(alike)).apply(p)
+    np.testing.assert_allclose(same, plain, rtol=1e-12)
+
+
+def test_a_model_that_knows_nothing_is_brought_to_the_prior():
+    rng = np.random.default_rng(0)
+    y = (rng.random(2000) < 0.1).astype(int)
+    prior = np.array([0.9, 0.1])
+    p = softmax(np.log(prior) + rng.normal(0, 2, (2000, 2)), axis=1)
+    found = fit_temperature(p, y, prior)
+    assert found.value > 10
+    np.testing.assert_allclose(found.apply(p).mean(axis=0), prior, atol=0.02)
+    never = fit_temperature(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([1, 0]), np.array([1, 0]))
+    assert np.isfinite(never.apply(p)).all()
+
+
 def test_each_fold_is_calibrated_by_the_others():
     logits, y = drawn(300, 3, 0.4)
     p, fold = softmax(logits, axis=1), (np.arange(300) % 3).astype(np.int32)
@@ -107,8 +132,10 @@ def test_each_fold_is_calibrated_by_the_others():
 
 
 def test_a_temperature_comes_back_as_it_was():
-    found = fit_temperature(*(softmax(drawn(50, 3, 1)[0], axis=1), np.arange(50) % 3))
-    assert Temperature.from_json(json.loads(json.dumps(found.to_json()))) == found
+    p, y = softmax(drawn(50, 3, 1)[0], axis=1), np.arange(50) % 3
+    for prior in (None, np.array([0.5, 0.3, 0.2])):
+        found = fit_temperature(p, y, prior)
+        assert Temperature.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_what_cannot_be_fitted_says_so():

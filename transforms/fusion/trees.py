@@ -175,14 +175,19 @@ def _of_node(node: Node | str, scale: Scale, wanted: frozenset[str]) -> Part | D
     features = [part for part in parts if isinstance(part, Part)]
     if node.method == "average":
         # What is averaged has one number of dimensions, whatever it is made of.
-        features = [
-            replace(p, scale=scale, components=node.dimension, whole=True) for p in features
-        ]
-        return _join(features, "average")
+        return _join([_rotated(p, node.dimension, whole=True) for p in features], "average")
     joined = _join(features)
-    if node.dimension is not None:
-        joined = replace(joined, scale=scale, components=node.dimension)
-    return joined
+    return joined if node.dimension is None else _rotated(joined, node.dimension)
+
+
+def _rotated(part: Part, components: int | None, whole: bool = False) -> Part:
+    """A part to be brought to its principal components.
+
+    Only modalities are scaled. Components of components, scaled anew, would all have the same
+    variance, so that rounding alone would say which of them come first.
+    """
+    scale = "none" if part.parts else part.scale
+    return replace(part, scale=scale, components=components, whole=whole)
 
 
 def _heads(found: Part | Decision) -> list[Part]:

@@ -4,6 +4,9 @@ Temperature scaling (Guo, Pleiss, Sun & Weinberger 2017, "On calibration of mode
 networks") divides the logs of all probabilities by one number, the temperature, and normalises
 again: above 1 it makes them less sure, below 1 surer. The order of a record's classes stays, and
 so does every prediction.
+
+What becomes part of a product is brought nearer to the prior instead, as the product divides by
+it: of a model that knows nothing, probabilities that are all alike would speak for rare classes.
 """
 
 from __future__ import annotations
@@ -28,31 +31,39 @@ class Temperature:
 
     Attributes:
         value: more than 0; 1 changes nothing.
+        prior: k probabilities, what is left at a high temperature; None: all the same.
     """
 
     value: float
+    prior: tuple[float, ...] | None = None
 
     def apply(self, output: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of float64[n, k]; each row's depend on that row alone."""
-        return softmax(_logs(output) / self.value, axis=1)
+        base = 0.0 if self.prior is None else _logs(np.array(self.prior))
+        return softmax(base + (_logs(output) - base) / self.value, axis=1)
 
     def to_json(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {"temperature": self.value}
+        prior = None if self.prior is None else list(self.prior)
+        return {"temperature": self.value, "temperature_prior": prior}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Temperature:
         """What `to_json` was called on."""
-        return cls(float(found["temperature"]))
+        prior = found["temperature_prior"]
+        return cls(float(found["temperature"]), None if prior is None else tuple(prior))
 
 
-def fit_temperature(output: np.ndarray, y: np.ndarray) -> Temperature:
+def fit_temperature(
+    output: np.ndarray, y: np.ndarray, prior: np.ndarray | None = None
+) -> Temperature:
     """The temperature of the least log loss.
 
     Args:
         output: float64[n, k] probabilities of rows that the model has not seen: out of fold. On
             rows it was fitted on it looks surer than it may be.
         y: int64[n], the classes' numbers, 0 to k - 1.
+        prior: float64[k], see `Temperature`.
 
     Raises:
         ValueError: there are no rows, or a number is that of no class.
@@ -62,11 +73,14 @@ def fit_temperature(output: np.ndarray, y: np.ndarray) -> Temperature:
             f"a temperature needs rows of known classes, 0 to {output.shape[1] - 1}: "
             f"{len(y)} rows given" + (f", classes {y.min()} to {y.max()}" if len(y) else "")
         )
-    return Temperature(1 / best_scale(_logs(output), y))
+    if prior is None:
+        return Temperature(1 / best_scale(_logs(output), y))
+    base = _logs(prior)
+    return Temperature(1 / best_scale(_logs(output) - base, y, base), tuple(prior.tolist()))
 
 
-def best_scale(logits: np.ndarray, y: np.ndarray) -> float:
-    """The factor s for which softmax(s * logits) has the least log loss: 1 / temperature.
+def best_scale(logits: np.ndarray, y: np.ndarray, base: np.ndarray | float = 0.0) -> float:
+    """The factor s for which softmax(base + s * logits) has the least log loss: 1 / temperature.
 
     The mean log loss is convex in s. To it (s - 1)^2 / 2n is added, as if one record more spoke
     for s = 1: where classes are told apart without an error, the log loss alone would ask for a
@@ -75,13 +89,15 @@ def best_scale(logits: np.ndarray, y: np.ndarray) -> float:
     Args:
         logits: float64[n, k], n > 0.
         y: int64[n], 0 to k - 1.
+        base: float64[k], logits that are not scaled.
     """
     n = len(y)
     z = logits - logits.max(axis=1, keepdims=True)
     of_label = z[np.arange(n), y]
 
     def slope(s: float) -> float:
-        return float(((softmax(s * z, axis=1) * z).sum(axis=1) - of_label).mean() + (s - 1) / n)
+        p = softmax(base + s * z, axis=1)
+        return float(((p * z).sum(axis=1) - of_label).mean() + (s - 1) / n)
 
     low, high = 1 / HIGHEST, 1.0
     if slope(low) >= 0:

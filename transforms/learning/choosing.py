@@ -12,6 +12,7 @@ the others. The test rows have no part in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -51,21 +52,18 @@ class _View:
 
     Attributes:
         heads: where strategies are judged.
-        weights: those found for features, the same in all views: others would make other
-            features, and ask for all fits again.
         alike: CKA of two modalities over all training rows, the same in all views: it knows
             nothing of labels.
         block: that sees the rows outside it; None: all rows are seen.
     """
 
     heads: Heads
-    weights: dict[Weighted, Choice] = field(default_factory=dict)
     alike: dict[tuple[str, str], float] = field(default_factory=dict)
     block: int | None = None
 
-    def output(self, fuse: Fuse) -> np.ndarray:
-        """What a strategy says of the rows seen."""
-        tree = tree_of(fuse, self.heads.problem.data.modalities)
+    def output(self, fuse: Fuse, modalities: Sequence[str] = ()) -> np.ndarray:
+        """What a strategy says of the rows seen, on some modalities or on all."""
+        tree = tree_of(fuse, modalities or self.heads.problem.data.modalities)
         if self.block is None:
             return judge(self.heads, tree).output
         return seen_from(self.heads, tree, self.block)
@@ -92,9 +90,8 @@ class _View:
 def choose(heads: Heads, fuse: Chosen) -> Choice:
     """Find what is left open in a strategy.
 
-    Where whole strategies are chosen from, the report holds `cross_validation`: the score of
-    choosing, each block of folds having had no part in the choice that it is judged by. Null
-    with less than three blocks.
+    Where there is something open, the report holds `cross_validation`: the score of
+    `choose_out_of_fold`; null with less than three blocks.
 
     Args:
         heads: where strategies are judged.
@@ -102,15 +99,32 @@ def choose(heads: Heads, fuse: Chosen) -> Choice:
     """
     whole = _View(heads)
     choice = _settle(whole, fuse)
-    if isinstance(fuse, Weighted) or not needs_choice(fuse):
+    if not needs_choice(fuse):
         return choice
-    problem, output = heads.problem, heads.problem.empty()
-    for block in range(heads.blocks) if heads.blocks > 2 else ():
-        mine = heads.block == block
-        again = _settle(replace(whole, block=block), fuse)
-        output[mine] = whole.output(again.fuse)[mine]
-    nested = problem.summary(output) if heads.blocks > 2 else None
+    nested = None
+    if heads.blocks > 2:
+        nested = heads.problem.summary(_out_of_fold(whole, fuse))
     return Choice(choice.fuse, {**choice.report, "cross_validation": nested})
+
+
+def choose_out_of_fold(heads: Heads, fuse: Chosen) -> np.ndarray:
+    """Output of all training rows, the choice being made anew for each block, without its rows.
+
+    Args:
+        heads: where strategies are judged, in 3 blocks or more.
+        fuse: the recipe's.
+    """
+    return _out_of_fold(_View(heads), fuse)
+
+
+def _out_of_fold(whole: _View, fuse: Chosen) -> np.ndarray:
+    heads, output = whole.heads, whole.heads.problem.empty()
+    for block in range(heads.blocks):
+        again = _settle(replace(whole, block=block), fuse)
+        mine = heads.block == block
+        tree = tree_of(again.fuse, heads.problem.data.modalities)
+        output[mine] = seen_from(heads, tree, block)[mine]
+    return output
 
 
 def _settle(view: _View, fuse: Chosen) -> Choice:
@@ -119,9 +133,7 @@ def _settle(view: _View, fuse: Chosen) -> Choice:
     if isinstance(fuse, Hierarchical) and isinstance(fuse.tree, str):
         return _grow(view, fuse)
     if isinstance(fuse, Weighted) and needs_choice(fuse):
-        if fuse not in view.weights:
-            view.weights[fuse] = _weigh(view.heads, fuse)
-        return view.weights[fuse]
+        return _weigh(view, fuse)
     return Choice(fuse, {})
 
 
@@ -164,18 +176,13 @@ def _compared(
     }
 
 
-def _weigh(heads: Heads, fuse: Weighted) -> Choice:
+def _weigh(view: _View, fuse: Weighted) -> Choice:
     """Weights in proportion to what each modality's score is above that of saying nothing."""
-    problem = heads.problem
+    problem, rows = view.heads.problem, view.rows
     names = problem.data.modalities
     alone = Average(method="average", scale=fuse.scale, dimension=fuse.dimension)
-    outputs = {name: judge(heads, tree_of(alone, [name])).output for name in names}
-    train = problem.train
-    found = weights_by_score(
-        {name: output[train] for name, output in outputs.items()},
-        problem.data.present[train],
-        problem.y[train],
-    )
+    outputs = {name: view.output(alone, [name])[rows] for name in names}
+    found = weights_by_score(outputs, problem.data.present[rows], problem.y[rows])
     weights = dict(zip(names, found.tolist(), strict=True))
     return Choice(fuse.model_copy(update={"weights": weights}), {"weights": weights})
 

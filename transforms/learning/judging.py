@@ -103,27 +103,29 @@ def judge(heads: Heads, tree: Tree) -> Judged:
     """
     problem = heads.problem
     learns = problem.classes is not None or len(heads.candidates) > 1 or tree.decision is not None
+    nested = learns and heads.blocks > 2
     found = {head.name: heads.of(head, nested=learns) for head in tree.heads}
-    output, block = problem.empty(), heads.block
-    if learns and heads.blocks > 2:
+    picks, decision = _choose(
+        problem, tree, {name: head.once for name, head in found.items()}, problem.train
+    )
+    if nested:
+        output = problem.empty()
         for view in range(heads.blocks):
-            seen = {name: head.twice[view] for name, head in found.items()}
-            picks, decision = _choose(problem, tree, seen, problem.train & (block != view))
-            mine = block == view
-            output[mine] = _say(problem, tree, found, picks, decision)[mine]
-    seen = {name: head.once for name, head in found.items()}
-    picks, decision = _choose(problem, tree, seen, problem.train)
-    if not (learns and heads.blocks > 2):
-        output[problem.train] = _say(problem, tree, found, picks, decision)[problem.train]
+            mine = heads.block == view
+            output[mine] = seen_from(heads, tree, view)[mine]
+    else:
+        once = {name: found[name].once[pick.candidate] for name, pick in picks.items()}
+        output = combine(problem, tree.heads, once, picks, decision)
+        output[problem.data.test] = 0
     converged = all(found[name].converged[pick.candidate] for name, pick in picks.items())
     return Judged(tree, output, found, picks, decision, converged)
 
 
 def seen_from(heads: Heads, tree: Tree, view: int) -> np.ndarray:
-    """A strategy's output of the training rows outside a block, as that block sees them.
+    """A strategy's output of all training rows, nothing that is in it having seen a block's.
 
-    Neither the models nor what is chosen has seen the block's rows. Candidates, temperatures and
-    weights are chosen on these same outputs: a little better than `judge`.
+    Of the block's own rows that is what `judge` says. Of the others it is a little better than
+    true, as candidates, temperatures and weights are chosen on these same outputs.
 
     Args:
         heads: where strategies are judged, in 3 blocks or more.
@@ -131,7 +133,7 @@ def seen_from(heads: Heads, tree: Tree, view: int) -> np.ndarray:
         view: the block.
     """
     problem = heads.problem
-    seen = {part.name: heads.of(part).twice[view] for part in tree.heads}
+    seen = {part.name: heads.seen_from(part, view) for part in tree.heads}
     picks, decision = _choose(problem, tree, seen, problem.train & (heads.block != view))
     outputs = {name: seen[name][pick.candidate] for name, pick in picks.items()}
     return combine(problem, tree.heads, outputs, picks, decision)
@@ -167,11 +169,12 @@ def _choose(
     picks: dict[str, Pick] = {}
     outputs: dict[str, np.ndarray] = {}
     here: dict[str, np.ndarray] = {}
+    prior = None if tree.decision is None else problem.prior(rows)
     for head in tree.heads:
         here[head.name] = problem.data.has(head)
         mine = rows & here[head.name]
         best = problem.best(seen[head.name], mine if mine.any() else rows)
-        heat = _temperature(problem, seen[head.name][best], mine)
+        heat = _temperature(problem, seen[head.name][best], mine, prior)
         picks[head.name] = Pick(best, heat)
         outputs[head.name] = calibrated(seen[head.name][best], heat, here[head.name])
     if tree.decision is None:
@@ -185,14 +188,15 @@ def _learn_decision(
     outputs: Said,
     here: Said,
     rows: np.ndarray,
+    inner: bool = False,
 ) -> tuple[FittedDecision, np.ndarray, np.ndarray]:
     """A decision fitted on some rows, its output of all rows, and where it has a say."""
-    outputs, here = dict(outputs), dict(here)
+    outputs, here, prior = dict(outputs), dict(here), problem.prior(rows)
     parts = []
     for part in decision.parts:
         if isinstance(part, Decision):
             fitted, outputs[part.name], here[part.name] = _learn_decision(
-                problem, part, outputs, here, rows
+                problem, part, outputs, here, rows, inner=True
             )
             parts.append(fitted)
     own = {part.name: outputs[part.name] for part in decision.parts}
@@ -203,35 +207,26 @@ def _learn_decision(
         {name: output[rows] for name, output in own.items()},
         present[rows],
         problem.y[rows],
-        problem.prior(rows),
+        prior,
     )
     said, spoken = rule.apply(own, present), np.asarray(present.any(axis=1))
-    heat = _temperature(problem, said, rows & spoken)
+    heat = _temperature(problem, said, rows & spoken, prior if inner else None)
     fitted = FittedDecision(decision.name, rule, heat, tuple(parts))
     return fitted, calibrated(said, heat, spoken), spoken
 
 
-def _temperature(problem: Problem, output: np.ndarray, rows: np.ndarray) -> Temperature:
+def _temperature(
+    problem: Problem, output: np.ndarray, rows: np.ndarray, prior: np.ndarray | None
+) -> Temperature:
+    """Of what is said of some rows; `prior` where a decision is made of it."""
     if problem.classes is None or not rows.any():
         return Temperature(1.0)
-    return fit_temperature(output[rows], problem.y[rows])
+    return fit_temperature(output[rows], problem.y[rows], prior)
 
 
 def _stacked(here: Said, names: Iterable[str]) -> np.ndarray:
     """bool[n, m] of some heads or decisions."""
     return np.stack([here[name] for name in names], axis=1)
-
-
-def _say(
-    problem: Problem,
-    tree: Tree,
-    found: Mapping[str, Outputs],
-    picks: Mapping[str, Pick],
-    decision: FittedDecision | None,
-) -> np.ndarray:
-    """What a strategy says of all training rows, each head's rows being out of fold."""
-    outputs = {name: found[name].once[pick.candidate] for name, pick in picks.items()}
-    return combine(problem, tree.heads, outputs, picks, decision)
 
 
 def combine(

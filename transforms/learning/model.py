@@ -91,7 +91,7 @@ class Model:
                     "modalities": list(head.modalities),
                     "slice": [head.start, head.stop],
                     "prior": head.prior.tolist(),
-                    "temperature": head.temperature.value,
+                    **head.temperature.to_json(),
                     "file": files[head.name],
                 }
                 for head in self.heads
@@ -115,7 +115,7 @@ class Model:
                 head["slice"][1],
                 estimators[head["file"]],
                 np.asarray(head["prior"], np.float64),
-                Temperature(head["temperature"]),
+                Temperature.from_json(head),
             )
             for head in data["heads"]
         )

@@ -114,6 +114,7 @@ class Heads:
         self.problem, self.candidates, self.pool = problem, candidates, pool
         self.progress = progress
         self._known: dict[Part, Outputs] = {}
+        self._views: dict[tuple[Part, int], Outputs] = {}
 
     @property
     def block(self) -> np.ndarray:
@@ -161,6 +162,27 @@ class Heads:
             known = self._known[part] = self._find(part, nested)
         return known
 
+    def seen_from(self, part: Part, view: int) -> list[np.ndarray]:
+        """Of each candidate, an output of all training rows, no model having seen a block's.
+
+        The block's own rows are by models fitted without their fold, others by models fitted
+        without their block and this one.
+
+        Args:
+            part: the head.
+            view: the block, one of 3 or more.
+        """
+        known = self._known.get(part)
+        if known is None or not known.twice:
+            known = self._views.get((part, view))
+        if known is None:
+            known = self._views[part, view] = self._find(part, True, view)
+        mine = self.block == view
+        found = [output.copy() for output in known.twice[view]]
+        for output, once in zip(found, known.once, strict=True):
+            output[mine] = once[mine]
+        return found
+
     def once(self, part: Part, candidate: Candidate) -> np.ndarray:
         """Out-of-fold output of one candidate, which need not be one of those compared."""
         known = self._known.get(part)
@@ -177,34 +199,37 @@ class Heads:
             output[problem.held(fold)] = found
         return output
 
-    def _find(self, part: Part, nested: bool) -> Outputs:
-        problem, data = self.problem, self.problem.data
-        block, count = self.block, self.blocks
+    def _find(self, part: Part, nested: bool, view: int | None = None) -> Outputs:
+        """The outputs of a head; with a view, only what `seen_from` needs of them."""
+        problem, data, block = self.problem, self.problem.data, self.block
+        views = list(range(self.blocks)) if view is None else [view]
+        held = [problem.held(fold) for fold in problem.folds]
         jobs: list[tuple[np.ndarray, tuple[int, ...]]] = [
-            (problem.held(fold), ()) for fold in problem.folds
+            (rows, ()) for rows in held if view is None or block[rows][0] == view
         ]
         if nested:
-            jobs += [(np.isin(block, pair), pair) for pair in combinations(range(count), 2)]
+            pairs = [p for p in combinations(range(self.blocks), 2) if set(p) & set(views)]
+            jobs += [(np.isin(block, pair), pair) for pair in pairs]
 
         def work(job: tuple[np.ndarray, tuple[int, ...]]) -> list[tuple[np.ndarray, bool]]:
-            held = job[0]
-            fits, X = self.fit(part, self.candidates, problem.train & ~held)
-            here = data.has(part)[held]
-            return [(f.outputs(problem, X[held], here), f.converged) for f in fits]
+            rows = job[0]
+            fits, X = self.fit(part, self.candidates, problem.train & ~rows)
+            here = data.has(part)[rows]
+            return [(f.outputs(problem, X[rows], here), f.converged) for f in fits]
 
         n = len(self.candidates)
         found = Outputs(part, self.candidates, [problem.empty() for _ in range(n)], {}, [True] * n)
         if nested:
-            found.twice = {b: [problem.empty() for _ in range(n)] for b in range(count)}
+            found.twice = {b: [problem.empty() for _ in range(n)] for b in views}
         for done, (job, results) in enumerate(zip(jobs, self.pool.map(work, jobs), strict=True), 1):
-            held, pair = job
+            rows, pair = job
             for i, (output, converged) in enumerate(results):
                 found.converged[i] &= converged
                 if not pair:
-                    found.once[i][held] = output
+                    found.once[i][rows] = output
                 for b, other in (pair, pair[::-1]) if pair else ():
-                    # Block b sees the rows of the other one.
-                    found.twice[b][i][block == other] = output[block[held] == other]
+                    if b in found.twice:  # it sees the rows of the other one
+                        found.twice[b][i][block == other] = output[block[rows] == other]
             if self.progress is not None:
                 self.progress(f"{part.name}: {done} of {len(jobs)} fits")
         return found
