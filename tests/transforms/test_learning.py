@@ -305,12 +305,11 @@ def test_what_cannot_be_learnt_says_so():
         learn(make(labels=labels), RIDGE, "regression")
 
 
-@pytest.mark.parametrize("wrong", [np.inf, np.nan])
-def test_fused_vectors_must_be_numbers(wrong):
-    data = make(missing="zero")
-    data.blocks["audio"][12, 3] = wrong
-    with pytest.raises(ValueError, match=r"key 'k0012' from image\+audio has values"):
-        learn(data, LDA, fuse=RAW)
+def test_fused_vectors_must_be_numbers():
+    data = make()
+    data.blocks["audio"][:, 3] = np.where(data.test, 3e38, 1e-30 * np.arange(150))
+    with pytest.raises(ValueError, match=r"key 'k0000' from image\+audio has values"):
+        learn(data, LDA)
     data = make(widths=(5, 0))
     with pytest.raises(ValueError, match="the fused vector of audio has no dimensions"):
         learn(data)

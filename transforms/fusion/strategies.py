@@ -334,10 +334,13 @@ def _in_common(part: Part, below: tuple[Node, ...], known: Moments) -> Node:
     """
     assert part.components is not None
     dims = {node.name: node.width for node in below}
-    found = shared_variables(known.covariance(), dims, part.components, SHRINKAGE)
+    # Where no two rows have all parts, nothing is known to be in common: their own components.
+    found = {name: np.eye(part.components, width) for name, width in dims.items()}
+    if known.count >= 2:
+        found = shared_variables(known.covariance(), dims, part.components, SHRINKAGE).axes
     nodes, start = [], 0
     for node in below:
-        axes = found.axes[node.name]
+        axes = found[node.name]
         assert node.weights is not None
         assert node.mean is not None
         weights = np.zeros((node.dimension, part.components))

@@ -120,6 +120,14 @@ class Problem:
                 "cross-validation needs labelled training rows in at least 2 folds, all are in "
                 f"fold {data.fold[train][0]}; check split.folds and split.group"
             )
+        for name, block in data.blocks.items():
+            wrong = data.present[:, data.modalities.index(name)] & ~np.isfinite(block).all(axis=1)
+            if wrong.any():
+                key = str(data.keys[np.flatnonzero(wrong)[0]])
+                raise ValueError(
+                    f"the features of key {key!r} from {name} are not finite: what extracted them "
+                    "must give numbers"
+                )
         self.folds: list[int] = np.unique(data.fold[train]).tolist()
 
     @property
