@@ -249,14 +249,15 @@ class Statistics:
             names: the modalities; the columns are in their order in `dims`.
             full: the matrix, rather than its diagonal.
         """
-        some = self if names is None else self.subset(names)
+        names = list(self.dims) if names is None else names
+        wanted = sum(self._bit(name) for name in self.dims if name in names)
+        having = {p: c for p, c in self.cells.items() if p & wanted == wanted}
         if not full:
-            some = replace(some, cells={p: _diagonal(c) for p, c in some.cells.items()})
-        every = (1 << len(some.dims)) - 1
-        cells = some.cells.get(every)
-        d = sum(some.dims.values())
+            having = {p: _diagonal(c) for p, c in having.items()}
+        some = replace(self, cells=having).subset(names)
+        cells = some.cells.get((1 << len(some.dims)) - 1)
         if cells is None or not len(cells.keys):
-            return Moments.empty(d, full)
+            return Moments.empty(sum(some.dims.values()), full)
         one = cells.relabel(np.zeros_like(cells.keys))
         scatter = one.products_of() if full else one.square[0]
         return Moments(int(one.count[0]), one.mean[0], scatter)
