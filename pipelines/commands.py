@@ -16,12 +16,14 @@ from pipelines.predicting import plan_prediction
 from pipelines.progress import Watch, watching
 from pipelines.report import write_report
 from pipelines.resume import clear_stale, hashes, is_done, read_state, steps_of, write_state
-from pipelines.running import RunFailed, log_path, logging_to, run_graph
+from pipelines.running import RunFailed, log_path, logging_to, runner
 from pipelines.summary import print_plan, print_summary
+from pipelines.training import choose_strategy, with_choice
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.loading import dump_recipe, locate_recipe
+from schemas.options.fuse import needs_choice
 from schemas.plan import Plan
 from schemas.problems import RecipeError, nearest
 
@@ -134,8 +136,15 @@ def _carry_out(checked: Checked, base: str, upto: str, beam_args: list[str]) -> 
             text = dump_recipe(absolute_paths(plan, base)).encode()
             storage.write_bytes(Layout(plan.output, plan.buckets).recipe, text)
             watch = Watch(plan, graph, ERR, _unchanged(old, new, stale))
-            with watching(watch):
-                run_graph(plan, graph, beam_args, watch.start)
+            chooses = graph == "fuse" and needs_choice(plan.recipe.fuse)
+            with (
+                watching(watch),
+                runner(plan, beam_args, 2 if chooses else 1, watch.start) as run,
+            ):
+                if chooses:
+                    run(plan, "extract")
+                    choose_strategy(plan, watch.say)
+                run(with_choice(plan) if chooses else plan, graph)
             done = {step: new.inputs[step] for step in steps_of(plan, graph)}
             old = replace(new, inputs=done)
             write_state(plan.output, old)
@@ -143,7 +152,7 @@ def _carry_out(checked: Checked, base: str, upto: str, beam_args: list[str]) -> 
         _check_audit(plan)
         _check_dead_letters(plan)
         if upto == "train":
-            _train(plan)
+            _train(with_choice(plan))
             write_report(plan)
             assert old is not None
             done = {**old.inputs, "train": new.inputs["train"]}

@@ -60,8 +60,8 @@ RECIPE = """\
 name: digits
 
 modalities:
-  # A modality has a name of your own, a kind (image, audio, text, table or vector), a source of
-  # rows, and the extractors that turn each row into numbers.
+  # A modality has a name of your own, a kind (image, audio, text, table, vector or series), a
+  # source of rows, and the extractors that turn each row into numbers.
   image:
     kind: image
     source:
@@ -88,7 +88,8 @@ modalities:
     extract:
       tfidf: {{analyzer: char_wb, ngrams: [2, 4], dimension: 2048}}
 
-  # What one might measure. Numbers are scaled, categories become one column each.
+  # What one might measure: numbers, categories, times or booleans. Numbers are scaled, each
+  # category becomes a column of its own, and so does the fact that a value is missing.
   facts:
     kind: table
     source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,7 +15,14 @@ import pyarrow.compute as pc
 from schemas import storage
 from schemas.plan import ColumnType, ModalityPlan, SourcePlan
 from schemas.problems import Loc, Place, nearest
-from schemas.recipe import Recipe, Source, TableModality, TextModality, VectorModality
+from schemas.recipe import (
+    Recipe,
+    SeriesModality,
+    Source,
+    TableModality,
+    TextModality,
+    VectorModality,
+)
 from transforms.extractors.base import BadRecord
 from transforms.records import sources
 from transforms.records.payloads import examine, locate
@@ -113,14 +121,18 @@ def choose_columns(
     before, columns = len(problems), dict[str, ColumnType]()
     widths: dict[str, int] = {}
     if isinstance(modality, TableModality):
-        columns = dict(modality.source.columns)
+        columns = _table_columns(name, recipe, modality, known, source, problems)
+        _check_options(name, modality, columns, problems)
     elif isinstance(modality, TextModality):
         columns = dict.fromkeys(modality.source.columns or [], "text")
     elif isinstance(modality, VectorModality):
         columns = _vector_columns(name, recipe, modality, known, source, problems)
+    elif isinstance(modality, SeriesModality):
+        columns = {modality.source.column: "list"}
+    field = "column" if isinstance(modality, SeriesModality) else "columns"
     for column in columns:
         if column not in known:
-            problems.add(no_column(column, known, source), *where, "columns")
+            problems.add(no_column(column, known, source), *where, field)
     if len(problems) > before:
         return None
     source = replace(source, columns=columns)
@@ -128,7 +140,8 @@ def choose_columns(
         rows = first_rows(source, problems, where)
         if rows is None:
             return None
-        widths = _widths(source, rows, problems, where)
+        if isinstance(modality, VectorModality):
+            widths = _widths(source, rows, problems, where)
         if source.uri is not None:
             _check_payloads(source, rows, problems, where)
     return ModalityPlan(name, modality, source, widths) if len(problems) == before else None
@@ -143,12 +156,7 @@ def _vector_columns(
     problems: Problems,
 ) -> dict[str, ColumnType]:
     """Columns of numbers that the patterns name, the key and the labels left out."""
-    used = {source.key}
-    if recipe.target is not None and (
-        recipe.target.source == name or _same_files(recipe.target.source, modality.source)
-    ):
-        used |= {recipe.target.column, recipe.split.group}
-    chosen = [c for c in known if c not in used]
+    chosen = _unused(name, recipe, known)
     where = ("modalities", name, "source")
     if modality.source.columns is not None:
         chosen = []
@@ -157,13 +165,93 @@ def _vector_columns(
             if not hits:
                 problems.add(no_column(pattern, known, source), *where, "columns")
             chosen += [c for c in hits if c not in chosen]
-    for pattern in modality.source.exclude:
+    chosen = _left(chosen, modality.source.exclude, known, source, problems, where)
+    return {c: "list" if _LISTS.search(known[c]) else "number" for c in chosen}
+
+
+def _table_columns(
+    name: str,
+    recipe: Recipe,
+    modality: TableModality,
+    known: dict[str, str],
+    source: SourcePlan,
+    problems: Problems,
+) -> dict[str, ColumnType]:
+    """Columns as they are given; or all, by their types in the file, key and labels left out."""
+    if modality.source.columns is not None:
+        return dict(modality.source.columns)
+    where = ("modalities", name, "source")
+    exclude = modality.source.exclude
+    chosen = _left(_unused(name, recipe, known), exclude, known, source, problems, where)
+    columns: dict[str, ColumnType] = {}
+    for column in chosen:
+        kind = next(
+            (kind for kind, types in _TYPES.items() if re.match(types, known[column])), None
+        )
+        if kind is None:
+            problems.add(
+                f"column {column!r} holds {known[column]}, which is neither number, category, time "
+                "nor boolean: leave it out with `exclude`, or name the others in `columns`",
+                *where,
+            )
+        else:
+            columns[column] = kind
+    return columns
+
+
+# What Arrow calls the types that a table's columns may have, and those that hold lists.
+_TYPES: dict[ColumnType, str] = {
+    "number": r"u?int\d+$|halffloat$|float$|double$|decimal",
+    "category": r"(large_)?string(_view)?$|dictionary<values=(large_)?string",
+    "time": r"timestamp|date",
+    "boolean": r"bool$",
+}
+_LISTS = re.compile(r"list|^extension<arrow.fixed_shape_tensor|^array$")
+
+
+def _unused(name: str, recipe: Recipe, known: dict[str, str]) -> list[str]:
+    """A modality's columns but the key and, if labels are in the same files, label and group."""
+    source = recipe.modalities[name].source
+    used = set() if source.key_from_row else {source.key}
+    target = recipe.target
+    if target is not None and (target.source == name or _same_files(target.source, source)):
+        used |= {target.column, recipe.split.group or target.column}
+    return [column for column in known if column not in used]
+
+
+def _left(
+    chosen: list[str],
+    exclude: list[str],
+    known: dict[str, str],
+    source: SourcePlan,
+    problems: Problems,
+    where: tuple[str | int, ...],
+) -> list[str]:
+    """The chosen columns that no pattern excludes."""
+    for pattern in exclude:
         if not fnmatch.filter(known, pattern):
             problems.add(no_column(pattern, known, source), *where, "exclude")
         chosen = [c for c in chosen if not fnmatch.fnmatchcase(c, pattern)]
     if not chosen:
         problems.add("no column is left", *where, "columns")
-    return {c: "list" if "list" in known[c] or known[c] == "array" else "number" for c in chosen}
+    return chosen
+
+
+def _check_options(
+    name: str, modality: TableModality, columns: dict[str, ColumnType], problems: Problems
+) -> None:
+    """Columns that options name must be there, and hold what the option is for."""
+    options = modality.extract.columns
+    for option, kinds in (("scale", ("number", "time")), ("hash", ("category",))):
+        named = getattr(options, option, None)
+        for column in named if isinstance(named, dict) else ():
+            if columns.get(column) not in kinds:
+                fit = [c for c, kind in columns.items() if kind in kinds]
+                problems.add(
+                    f"the table has no column {column!r} that holds a {' or '.join(kinds)}"
+                    f"{nearest(column, fit)}",
+                    *("modalities", name, "extract", "columns", option, column),
+                )
 
 
 def _same_files(target: str | Source, source: Source) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pipelines.inspecting import (
     FLOATING,
@@ -20,8 +21,10 @@ from pipelines.inspecting import (
     first_rows,
     no_column,
 )
+from pipelines.models import check_extractors, locate_model, with_models
 from schemas import storage
 from schemas.layout import Layout
+from schemas.options.fuse import Fuse, needs_choice
 from schemas.plan import ColumnType, ModalityPlan, Plan, SourcePlan
 from schemas.problems import Loc, Place, RecipeError
 from schemas.receipts import fingerprint
@@ -32,9 +35,8 @@ from schemas.recipe import (
     Source,
 )
 from schemas.tables import has_payload
-from transforms.extractors.extracting import extract_identity, extractors_of, rounds
+from transforms.extractors.extracting import extract_identity, rounds
 from transforms.fusion.fusing import GROUP
-from transforms.fusion.strategies import needs
 from transforms.records import sources
 
 ROWS_PER_BUCKET = 2000
@@ -72,7 +74,7 @@ def folder_of(recipe_path: str) -> str:
 
 
 def absolute_paths(plan: Plan, base: str) -> Recipe:
-    """The recipe with the paths of its sources made absolute, so that it can be run from anywhere.
+    """The recipe with absolute paths of its sources and models, so that it runs from anywhere.
 
     Args:
         plan: of the recipe.
@@ -84,7 +86,7 @@ def absolute_paths(plan: Plan, base: str) -> Recipe:
 
     recipe = plan.recipe
     modalities = {
-        name: modality.model_copy(update={"source": absolute(modality.source)})
+        name: locate_model(modality, base).model_copy(update={"source": absolute(modality.source)})
         for name, modality in recipe.modalities.items()
     }
     target = recipe.target
@@ -118,17 +120,13 @@ def make_plan(
         modality = choose_columns(name, recipe, source, problems)
         if modality is None:
             continue
-        try:
-            extractors_of(modality)
-        except ValueError as error:
-            problems.add(str(error), *where, "extract")
-            continue
-        modalities.append(modality)
+        modality = with_models(modality, base, problems)
+        if modality is not None and check_extractors(modality, problems):
+            modalities.append(modality)
     target = None
     if recipe.target is not None:
         target = _target(recipe, base, problems)
     _check_output(output, [m.source for m in modalities] + ([target] if target else []), problems)
-    _check_fusion(recipe, problems)
     if problems:
         raise RecipeError(problems)
 
@@ -188,11 +186,14 @@ def _target(recipe: Recipe, base: str, problems: Problems) -> SourcePlan | None:
     columns: dict[str, ColumnType] = {
         target.column: "number" if target.task == "regression" else "category"
     }
+    named: list[tuple[str, tuple[str, str]]] = [(target.column, ("target", "column"))]
     if recipe.split.group is not None:
-        columns.setdefault(recipe.split.group, "category")
-    for column, field_name in ((target.column, ("target", "column")),) + (
-        ((recipe.split.group, ("split", "group")),) if recipe.split.group else ()
-    ):
+        named.append((recipe.split.group, ("split", "group")))
+    if recipe.train is not None and recipe.train.domain is not None:
+        named.append((recipe.train.domain, ("train", "domain")))
+    for column, _ in named:
+        columns.setdefault(column, "category")
+    for column, field_name in named:
         if column not in known:
             problems.add(no_column(column, known, found), *field_name)
     if problems:
@@ -208,12 +209,6 @@ def _target(recipe: Recipe, base: str, problems: Problems) -> SourcePlan | None:
             "column",
         )
     return plan
-
-
-def _check_fusion(recipe: Recipe, problems: Problems) -> None:
-    names = list(recipe.modalities)
-    if recipe.fuse.method == "average" and len(names) < 2:
-        problems.add("an average needs at least two modalities", "fuse", "method")
 
 
 def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> None:
@@ -256,25 +251,41 @@ def _fingerprints(
             out[f"extract/{modality.name}"] = fingerprint(out[f"extract/{modality.name}"], split)
     if target is not None:
         out[f"ingest/{TARGET}"] = fingerprint(FORMAT_VERSION, _source_part(target))
-    names = [m.name for m in modalities]
-    fuse, missing = recipe.fuse, recipe.join.missing
-    out["join"] = fingerprint(
-        GROUP,
-        recipe.join.model_dump(mode="json")["how"],
-        {name: needs(fuse, missing, name) for name in names},
-    )
-    label = None if recipe.target is None else [recipe.target.column, recipe.target.task]
-    out["fuse"] = fingerprint(
-        FORMAT_VERSION,
-        names,
-        recipe.join.model_dump(mode="json"),
-        fuse.model_dump(mode="json"),
-        label,
-        _split_part(recipe),
-    )
-    train = None if recipe.train is None else recipe.train.model_dump(mode="json")
-    out["train"] = fingerprint(FORMAT_VERSION, train)
+    out |= _fusion_fingerprints(recipe)
+    out["train"] = fingerprint(FORMAT_VERSION, _train_part(recipe))
     return out
+
+
+def _fusion_fingerprints(recipe: Recipe) -> dict[str, str]:
+    label = None if recipe.target is None else [recipe.target.column, recipe.target.task]
+    return {
+        "join": fingerprint(
+            GROUP,
+            recipe.join.model_dump(mode="json"),
+            recipe.fuse.model_dump(mode="json", exclude={"keep_modalities"}),
+        ),
+        "fuse": fingerprint(
+            FORMAT_VERSION,
+            list(recipe.modalities),
+            recipe.join.model_dump(mode="json"),
+            recipe.fuse.model_dump(mode="json"),
+            label,
+            _split_part(recipe),
+            # How well models do decides what the strategy looks like.
+            _train_part(recipe) if needs_choice(recipe.fuse) else None,
+        ),
+    }
+
+
+def with_strategy(plan: Plan, fuse: Fuse) -> Plan:
+    """The plan with the strategy that was chosen, in the place of what it was chosen from."""
+    recipe = plan.recipe.model_copy(update={"fuse": fuse})
+    fingerprints = {**plan.fingerprints, **_fusion_fingerprints(recipe)}
+    return replace(plan, recipe=recipe, fingerprints=fingerprints)
+
+
+def _train_part(recipe: Recipe) -> dict[str, Any] | None:
+    return None if recipe.train is None else recipe.train.model_dump(mode="json")
 
 
 def _split_part(recipe: Recipe) -> str:

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from pipelines.planning import Checked, make_plan
 from pipelines.resume import read_state
+from pipelines.training import chosen_strategy
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.loading import load_recipe
+from schemas.options.fuse import needs_choice
 from schemas.plan import ModalityPlan, SourcePlan
 from schemas.problems import Loc, Place, RecipeError, nearest
 from schemas.receipts import fingerprint
@@ -56,6 +58,7 @@ def plan_prediction(
             "modalities": {
                 n: recipe.modalities[n] for n in old.modalities if n in recipe.modalities
             },
+            "fuse": chosen_strategy(trained) if needs_choice(old.fuse) else old.fuse,
             "target": None,
             "split": Split(),
             "max_dead_letters": recipe.max_dead_letters,
@@ -77,10 +80,10 @@ def plan_prediction(
         raise RecipeError(problems)
 
     fitted = fingerprint(
-        storage.read_bytes(layout.model),
         *(
-            storage.read_bytes(layout.fitted(name))
-            for name in storage.files_below(layout.at("fitted"))
+            storage.read_bytes(layout.at(folder, name))
+            for folder in ("model", "fitted")
+            for name in storage.files_below(layout.at(folder))
         ),
     )
     known = {m.name: m for m in plan.modalities}

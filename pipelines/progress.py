@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from schemas import storage
 from schemas.layout import FUSED, Layout
@@ -62,12 +69,19 @@ class Watch:
         self.keys = watched(plan, upto)
         self.seconds = 0.25 if storage.is_local(plan.output) else 5.0
         self.before = done_now(plan, self.keys)
+        self._said = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
 
     def start(self) -> None:
         """Begin to show."""
         self._thread.start()
+
+    def say(self, words: str) -> None:
+        """Show what the launcher itself is doing, between two graphs."""
+        if not self._said and not self.console.is_terminal:
+            self.console.print("          choose the strategy")
+        self._said = words
 
     def stop(self) -> None:
         """Show the last state and end."""
@@ -93,9 +107,13 @@ class Watch:
                 key: bars.add_task(words, total=self.plan.buckets, start=False)
                 for key, words in self.keys.items()
             }
+            own: TaskID | None = None
             ended = False
             while not ended:
                 ended = self._stop.wait(self.seconds)
+                if self._said:
+                    own = own if own is not None else bars.add_task("", total=None)
+                    bars.update(own, description=f"choose {self._said}")
                 for key, count in done_now(self.plan, self.keys).items():
                     if count > self.before[key]:
                         bars.start_task(tasks[key])

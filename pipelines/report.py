@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipelines.report_html import Markup, escape, mark, section, share, short, table, tag
 from pipelines.report_scores import METRICS, model_name, number, score_sections
+from pipelines.report_understanding import interval, strategy_sections, understanding_sections
 from schemas import storage
 from schemas.layout import Layout
 from schemas.loading import dump_recipe
@@ -55,7 +56,9 @@ def write_report(plan: Plan) -> None:
     letters = _read_letters(layout, audit)
     problems = _problems(audit, letters)
     sections = [
+        *(strategy_sections(metrics) if metrics is not None else []),
         *(score_sections(metrics) if metrics is not None else []),
+        *(understanding_sections(metrics) if metrics is not None else []),
         _modalities(plan, layout, audit),
         _audit(audit, letters, problems),
         _dead(audit, letters),
@@ -126,7 +129,9 @@ def _facts(audit: dict[str, Any], metrics: dict[str, Any] | None, problems: list
         for part, words in (("cross_validation", "in cross-validation"), ("test", "on the test")):
             if metrics["fused"][part]:
                 value = number(name, metrics["fused"][part][name])
-                facts.append((value, f"{METRICS[name]} {words}, fused"))
+                sure = interval(metrics, part)
+                told = f"{METRICS[name]} {words}, fused" + (f"; {sure}" if sure else "")
+                facts.append((value, told))
     counted = audit["modalities"].values()
     records, dead, rows = (sum(c[n] for c in counted) for n in ("records", "dead_letters", "rows"))
     if audit["data_set"]:

@@ -14,6 +14,10 @@ DENSE = 16  # from this number of classes on, the matrix is set small
 MODELS = {
     "logistic": "logistic regression",
     "lda": "linear discriminant analysis",
+    "naive_bayes": "naive Bayes",
+    "qda": "quadratic discriminant analysis",
+    "svm": "linear support vector machine",
+    "boosting": "gradient boosting",
     "ridge": "ridge regression",
 }
 METRICS = {
@@ -40,7 +44,7 @@ Rows = list[tuple[str, dict[str, Any]]]
 
 def model_name(chosen: dict[str, Any]) -> str:
     """A candidate in words, such as `logistic regression, C=0.1`."""
-    return ", ".join([MODELS[chosen["model"]], *_options(chosen)])
+    return ", ".join([MODELS.get(chosen["model"], chosen["model"]), *_options(chosen)])
 
 
 def _options(chosen: dict[str, Any]) -> list[str]:
@@ -239,29 +243,29 @@ def _defined(values: Any) -> list[float]:
 
 
 def _candidates(metrics: dict[str, Any]) -> Markup:
-    name, chosen = metrics["score"], metrics["chosen"]
+    name = metrics["score"]
     tie = "log_loss" if metrics["task"] == "classification" else "mae"
-    best = next(
-        i
-        for i, c in enumerate(metrics["candidates"])
-        if (c["model"], c["options"]) == (chosen["model"], chosen["options"])
-    )
+    several = len(metrics["heads"]) > 1
     rows = [
         [
+            *([c["head"]] if several else []),
             model_name(c),
             number(name, c["score"]),
             number(name, c["standard_deviation"]),
             number(tie, c[tie]),
             mark(c["converged"]),
-            "✓ chosen" if i == best else "",
+            "✓ chosen" if c["chosen"] else "",
         ]
-        for i, c in enumerate(metrics["candidates"])
+        for c in metrics["candidates"]
     ]
     caption = (
-        "Compared on the fused vector by cross-validation. The best "
-        f"{METRICS[name]} is chosen; at a tie, the lower {METRICS[tie]}."
+        f"Compared on the {'parts of the ' if several else ''}fused vector by cross-validation. "
+        f"The best {METRICS[name]} is chosen; at a tie, the lower {METRICS[tie]}."
     )
     heads = ["model", METRICS[name], "± over folds", METRICS[tie], "converged", ""]
+    if several:
+        return section("Candidates", table(caption, ["part", *heads], rows, (2, 3, 4)))
+    best = next(i for i, c in enumerate(metrics["candidates"]) if c["chosen"])
     return section("Candidates", table(caption, heads, rows, (1, 2, 3), strong=best))
 
 

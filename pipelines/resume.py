@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import FUSED, Layout
+from schemas.options.fuse import needs_choice
 from schemas.plan import ModalityPlan, Plan
 from schemas.receipts import Receipt, fingerprint
 from schemas.recipe import TARGET, PayloadModality
@@ -129,6 +130,8 @@ def is_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
                 wanted = [layout.fused(bucket), layout.receipt("fuse", FUSED, bucket)]
                 if plan.fitted is not None:
                     wanted.append(layout.predictions(bucket))
+                if needs_choice(plan.recipe.fuse):
+                    wanted.append(layout.strategy)
             else:
                 wanted = [layout.metrics]
             if any(layout.relative(path) not in found for path in wanted):
@@ -204,15 +207,22 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
             ]
             storage.remove(layout.fitted(f"{name}.npz"))
         elif kind == "fuse":
-            folders = [
-                *(f"receipts/{part}/{FUSED}" for part in ("join", "fitted", "fuse")),
-                *(f"statistics/{FUSED}", "fused"),
-            ]
-            storage.remove(layout.fitted("fusion.npz"))
-            storage.remove(layout.fitted("fusion.json"))
+            clear_fusion(layout)
+            continue
         else:
             folders = ["model", "predictions", "receipts/train"]
         # Receipts first: without them, whatever a crash leaves here counts for nothing.
         for folder in folders:
             storage.remove_tree(layout.at(folder))
     return stale
+
+
+def clear_fusion(layout: Layout) -> None:
+    """Remove what was fused, what was learnt for it, and the strategy if one was chosen."""
+    storage.remove(layout.strategy)
+    for part in ("join", "fitted", "fuse"):
+        storage.remove_tree(layout.at("receipts", part, FUSED))
+    storage.remove_tree(layout.at("statistics", FUSED))
+    storage.remove_tree(layout.at("fused"))
+    for name in ("fusion.npz", "fusion.json"):
+        storage.remove(layout.fitted(name))

@@ -80,7 +80,7 @@ def import_for_workers(plan: Plan) -> None:
     import pipelines.flow  # noqa: F401
 
     pa.set_cpu_count(1)
-    if any(m.recipe.kind == "image" for m in plan.modalities):
+    if any(m.recipe.kind in ("image", "audio", "video") for m in plan.modalities):
         import cv2
 
         cv2.setNumThreads(1)
@@ -88,42 +88,59 @@ def import_for_workers(plan: Plan) -> None:
         import transforms.learning.predicting  # noqa: F401
 
 
-def run_graph(plan: Plan, upto: str, beam_args: list[str], started: Callable[[], None]) -> None:
-    """Run the flow up to a step and wait for its end.
+RunGraph = Callable[[Plan, str], None]
+"""(plan, ingest, extract or fuse): runs the flow up to that step and waits for its end.
+
+Raises:
+    DataError: if the data do not allow to go on.
+    RunFailed: on any other failure, with its cause in one line.
+"""
+
+
+@contextmanager
+def runner(
+    plan: Plan, beam_args: list[str], graphs: int, started: Callable[[], None]
+) -> Iterator[RunGraph]:
+    """What runs a plan's flow.
 
     Args:
         plan: of the run.
-        upto: ingest, extract or fuse.
         beam_args: command-line options for Beam, as they were given.
+        graphs: how many are going to be run, one after the other. Local workers serve one graph
+            each, and all must be forked before the first starts threads.
         started: called once the worker processes are there; threads may be started from then on.
-
-    Raises:
-        DataError: if the data do not allow to go on.
-        RunFailed: on any other failure, with its cause in one line.
     """
-    pool = None
+    if runner_named(beam_args):
+        started()
+        yield lambda plan, upto: _guarded(plan, upto, beam_args, None)
+        return
+    import_for_workers(plan)
+    count = worker_count(beam_args)
+    log = log_path(plan.output)
+    gc.freeze()  # else collections in the workers would copy every page they share
+    pool = WorkerPool(count * graphs, lambda: _prepare_worker(log), log)
     try:
-        if runner_named(beam_args):
-            started()
-            _run(plan, upto, beam_args, None)
-        else:
-            import_for_workers(plan)
-            count = worker_count(beam_args)
-            log = log_path(plan.output)
-            gc.freeze()  # else collections in the workers would copy every page they share
-            pool = WorkerPool(count, lambda: _prepare_worker(log), log)
-            started()
-            args = [a for a in beam_args if not a.startswith("--direct_num_workers")]
-            with serving(pool) as runner:
-                _run(plan, upto, [*args, f"--direct_num_workers={count}"], runner)
+        started()
+        args = [a for a in beam_args if not a.startswith("--direct_num_workers")]
+        args.append(f"--direct_num_workers={count}")
+
+        def run(plan: Plan, upto: str) -> None:
+            with serving(pool) as local:
+                _guarded(plan, upto, args, local)
+
+        yield run
+    finally:
+        pool.close()
+
+
+def _guarded(plan: Plan, upto: str, args: list[str], runner: object | None) -> None:
+    try:
+        _run(plan, upto, args, runner)
     except (DataError, WorkerDied, RunFailed, KeyboardInterrupt):
         raise
     except Exception as error:
         logging.getLogger("sensorium").exception("the run failed")
         raise cause_of(error) from error
-    finally:
-        if pool is not None:
-            pool.close()
 
 
 def _run(plan: Plan, upto: str, args: list[str], runner: object | None) -> None:

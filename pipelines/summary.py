@@ -11,6 +11,8 @@ from rich.table import Table
 from pipelines.planning import Checked
 from schemas import storage
 from schemas.layout import Layout
+from schemas.options.base import Options
+from schemas.options.fuse import Compare, Strategy
 from schemas.plan import Plan
 from schemas.recipe import TARGET
 
@@ -35,7 +37,7 @@ def print_plan(checked: Checked, console: Console) -> None:
     how = recipe.join.how if isinstance(recipe.join.how, str) else f"left: {recipe.join.how.left}"
     lines = [
         f"join     {how}, missing: {recipe.join.missing}",
-        f"fuse     {recipe.fuse.method}, scale: {recipe.fuse.scale}",
+        f"fuse     {describe_fuse(recipe.fuse)}",
     ]
     if recipe.target is not None:
         rows = checked.rows[TARGET]
@@ -47,6 +49,17 @@ def print_plan(checked: Checked, console: Console) -> None:
     console.print("\n" + "\n".join(lines))
     for note in checked.notes:
         console.print(f"note: {note}")
+
+
+def describe_fuse(fuse: Options) -> str:
+    """A strategy in a few words."""
+    if isinstance(fuse, Compare):
+        return f"compare {', '.join(fuse.strategies)}"
+    assert isinstance(fuse, Strategy)
+    words = [str(getattr(fuse, "method", ""))]
+    if getattr(fuse, "of", None) == "decisions":
+        words.append(f"decisions by the {getattr(fuse, 'rule', '')} rule")
+    return ", ".join([*words, f"scale: {fuse.scale}"])
 
 
 def print_summary(plan: Plan, upto: str, console: Console) -> None:

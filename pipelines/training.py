@@ -1,15 +1,106 @@
-"""The training step: from the fused data set of an output to its model, metrics and predictions."""
+"""What the launcher does itself: choosing a strategy and training, on an output's files."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 
+from pydantic import TypeAdapter
+
+from pipelines.planning import with_strategy
+from pipelines.resume import clear_fusion
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import Layout
+from schemas.options.fuse import Compare, Fuse, needs_choice
 from schemas.plan import Plan
+from schemas.receipts import Receipt, fingerprint
 from schemas.tables import write_table
+
+
+def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
+    """Write fitted/strategy.json: the strategy in the place of what the recipe leaves open.
+
+    Args:
+        plan: of the run, whose features are there.
+        progress: told in a few words what was done.
+
+    Raises:
+        DataError: if there is nothing to learn.
+    """
+    # Imported here: scikit-learn takes long, and only these steps need it.
+    from transforms.learning.choosing import choose
+    from transforms.learning.dataset import load_training_set
+    from transforms.learning.training import judging
+
+    recipe, layout = plan.recipe, Layout(plan.output, plan.buckets)
+    own = _depends_on(plan)
+    before = _choice(plan.output) if storage.exists(layout.strategy) else None
+    if before is not None and before["fingerprint"] == own:
+        return
+    assert recipe.train is not None
+    assert recipe.target is not None
+    data = load_training_set(plan, fused=False)
+    try:
+        with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
+            choice = choose(heads, recipe.fuse)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    found = {
+        "fingerprint": own,
+        "fuse": choice.fuse.model_dump(mode="json"),
+        "report": choice.report,
+    }
+    if before is not None and before["fuse"] != found["fuse"]:
+        clear_fusion(layout)  # other features have led to another strategy
+    storage.write_bytes(layout.strategy, json.dumps(found, indent=1, allow_nan=False).encode())
+
+
+def with_choice(plan: Plan) -> Plan:
+    """The plan with the strategy that was chosen; as it is where nothing was left open."""
+    if not needs_choice(plan.recipe.fuse):
+        return plan
+    return with_strategy(plan, chosen_strategy(plan.output))
+
+
+def chosen_strategy(output: str) -> Fuse:
+    """The strategy that `choose_strategy` found for an output."""
+    return TypeAdapter(Fuse).validate_python(_choice(output)["fuse"])
+
+
+def _choice(output: str) -> dict:
+    return json.loads(storage.read_bytes(Layout(output, 1).strategy))
+
+
+def _depends_on(plan: Plan) -> str:
+    """Fingerprint of all that a choice depends on: features, labels, and what is chosen from."""
+    layout, receipts = Layout(plan.output, plan.buckets), []
+    for name in plan.branches:
+        step = "ingest" if name == plan.branches[-1] else "extract"
+        for bucket in range(plan.buckets):
+            data = storage.read_bytes(layout.receipt(step, name, bucket))
+            receipts.append(Receipt(**json.loads(data)).fingerprint)
+    return fingerprint(plan.fingerprints["fuse"], plan.fingerprints["train"], receipts)
+
+
+def _needed(plan: Plan) -> float:
+    """GiB that training takes with all rows in memory."""
+    from transforms.learning.dataset import size_of
+    from transforms.learning.streaming import needed_bytes
+    from transforms.learning.training import threads
+
+    return needed_bytes(*size_of(plan), threads()) / 2**30
+
+
+def _too_large(plan: Plan) -> bool:
+    assert plan.recipe.train is not None
+    needed, most = _needed(plan), plan.recipe.train.memory
+    how = "a bucket at a time" if needed > most else "with all rows in memory"
+    logging.getLogger("sensorium").info(
+        "training %s: in memory it takes %.2f GiB, train.memory is %g", how, needed, most
+    )
+    return needed > most
 
 
 def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
@@ -25,23 +116,38 @@ def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
     Raises:
         DataError: if there is nothing to learn.
     """
-    # Imported here: scikit-learn takes long, and only this step needs it.
-    from transforms.learning.artefacts import model_bytes
+    from transforms.learning.artefacts import model_files
     from transforms.learning.dataset import load_training_set
-    from transforms.learning.training import train
+    from transforms.learning.streaming import CannotStream, train_streaming
+    from transforms.learning.training import judging, train
 
     recipe, layout = plan.recipe, Layout(plan.output, plan.buckets)
     assert recipe.train is not None
     assert recipe.target is not None
     storage.remove(layout.metrics)  # the step's mark of completion goes first and comes last
-    data = load_training_set(plan)
+    assert not isinstance(recipe.fuse, Compare)
     try:
-        trained = train(data, recipe.train.models, recipe.target.task, progress)
+        if _too_large(plan):
+            trained = train_streaming(plan, progress)
+        else:
+            data = load_training_set(plan, fused=True)
+            with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
+                trained = train(heads, recipe.fuse)
+    except CannotStream as error:
+        raise DataError(
+            f"training with all rows in memory would take {_needed(plan):.1f} GiB, more than "
+            f"train.memory, which is {recipe.train.memory:g}; and it cannot read them a bucket "
+            f"at a time: {error}"
+        ) from None
     except ValueError as error:
         raise DataError(str(error)) from None
-    storage.write_bytes(layout.model, model_bytes(trained.model))
+    storage.remove_tree(layout.at("model"))
+    for name, data_bytes in model_files(trained.model).items():
+        storage.write_bytes(layout.at("model", name), data_bytes)
     table = trained.predictions
     write_table(layout.at("predictions", "predictions.parquet"), [table], table.schema)
+    if storage.exists(layout.strategy):
+        trained.metrics["strategy"] = _choice(plan.output)["report"]
     data_json = json.dumps(trained.metrics, indent=1, allow_nan=False).encode()
     storage.write_bytes(layout.metrics, data_json)
     return trained.metrics

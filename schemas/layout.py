@@ -7,7 +7,7 @@ fused/bucket-*.parquet               what people read: one row a key, all modali
 dead_letters/<step>/<modality>/      records that could not be used, and why
 fitted/                              what was fitted: arrays (npz) and JSON, no pickle
 statistics/                          mergeable sums of buckets, from which it was fitted
-model/                               the trained model (skops)
+model/                               the trained model: model.json, and its estimators (skops)
 predictions/                         out-of-fold and test predictions, or those of `predict`
 report/                              audit.json, metrics.json, index.html
 receipts/<step>/<modality>/          one a step and bucket: what is done, and from what
@@ -79,8 +79,13 @@ class Layout:
 
     @property
     def model(self) -> str:
-        """The trained model."""
-        return self.at("model", "model.skops")
+        """The trained model: what it is made of; its estimators are beside it."""
+        return self.at("model", "model.json")
+
+    @property
+    def strategy(self) -> str:
+        """The strategy of fusion that was chosen, where the recipe leaves that open, and why."""
+        return self.at("fitted", "strategy.json")
 
     @property
     def audit(self) -> str:

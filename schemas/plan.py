@@ -11,7 +11,7 @@ from typing import Literal
 
 from schemas.recipe import TARGET, Format, Modality, Recipe
 
-ColumnType = Literal["text", "number", "category", "list"]
+ColumnType = Literal["text", "number", "category", "time", "boolean", "list"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class SourcePlan:
             where values are inline. For bare files the file itself is the payload.
         columns: columns to carry, in order, and what they hold:
             text -> string (null allowed), number -> float64 (null: missing),
-            category -> string (null: missing), list -> list<float64>.
+            category -> string (null: missing), time -> timestamp[us, UTC] (null: missing),
+            boolean -> bool (null: missing), list -> list<float64>.
     """
 
     files: tuple[str, ...]

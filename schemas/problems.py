@@ -226,7 +226,8 @@ def _tell(group: list[_Found]) -> tuple[Loc, str]:
     if kind in _WRONG_KIND:
         return loc, _wrong_kind(group)
     if kind == "extra_forbidden":
-        known = list(first.holder.model_fields) if _is_model(first.holder) else []
+        fields = first.holder.model_fields if _is_model(first.holder) else {}
+        known = [field.alias or name for name, field in fields.items()]
         return loc, f"unknown field{nearest(loc[-1], known) or ';'} known are: {', '.join(known)}"
     if kind == "missing" and isinstance(loc[-1], int):  # of a list of fixed length
         return loc[:-1], f"must have {len(get_args(first.holder))} values, got {len(value)}"

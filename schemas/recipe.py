@@ -12,13 +12,30 @@ from pydantic import Field, field_validator, model_serializer, model_validator
 
 from schemas.options.audio import AudioExtract
 from schemas.options.base import Extract, FieldError, Options, UnknownName
+from schemas.options.fuse import Concatenate, Fuse, check_names, learns_from_labels
 from schemas.options.image import ImageExtract
-from schemas.options.models import LdaOptions, LogisticOptions, RidgeOptions
+from schemas.options.models import (
+    BoostingOptions,
+    LdaOptions,
+    LogisticOptions,
+    NaiveBayesOptions,
+    QdaOptions,
+    RidgeOptions,
+    SvmOptions,
+)
+from schemas.options.series import SeriesExtract
 from schemas.options.table import TableExtract
 from schemas.options.text import TextExtract
 from schemas.options.vector import VectorExtract
 from schemas.sources import Format as Format
-from schemas.sources import PayloadSource, Source, TableSource, TextSource, VectorSource
+from schemas.sources import (
+    PayloadSource,
+    SeriesSource,
+    Source,
+    TableSource,
+    TextSource,
+    VectorSource,
+)
 
 NAME = r"^[a-z][a-z0-9_]*$"
 TARGET = "target"  # the folder and branch name of the labels
@@ -29,6 +46,13 @@ Duplicates = Literal["error", "first", "last", "mean", "max"]
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _Count = Annotated[int, Field(ge=1)]
+
+
+def _check_high(rate: float, where: tuple[str | int, ...], hertz: float | None) -> None:
+    """Refuse a highest frequency that a rate cannot carry."""
+    if hertz is not None and hertz > rate / 2:
+        message = f"must be at most half the rate, {rate / 2:g} Hz, got {hertz:g}"
+        raise FieldError(where, message)
 
 
 class _Modality(Options):
@@ -74,16 +98,47 @@ class AudioModality(PayloadModality):
     )
 
     @model_validator(mode="after")
-    def _bands_below_half_the_rate(self) -> AudioModality:
-        mel, half = self.extract.log_mel, self.rate / 2
-        for name in ("low", "high") if mel is not None else ():
-            hertz = getattr(mel, name)
-            if hertz is not None and (hertz > half or (name == "low" and hertz == half)):
+    def _frequencies_fit_the_rate(self) -> AudioModality:
+        chosen = self.extract
+        for name in ("log_mel", "mfcc", "pitch"):
+            options = getattr(chosen, name)
+            if options is None:
+                continue
+            if options.low >= self.rate / 2:
                 raise FieldError(
-                    ("extract", "log_mel", name),
-                    f"must be below half the rate, {half:g} Hz, got {hertz:g}",
+                    ("extract", name, "low"),
+                    f"must be below half the rate, {self.rate / 2:g} Hz, got {options.low:g}",
                 )
+            _check_high(self.rate, ("extract", name, "high"), options.high)
+        pitch = chosen.pitch
+        if pitch is not None and self.rate > pitch.low * (pitch.window // 2):
+            raise FieldError(
+                ("extract", "pitch", "window"),
+                f"must hold two periods of low, {2 * self.rate / pitch.low:.0f} samples, "
+                f"got {pitch.window}",
+            )
         return self
+
+
+class VideoModality(PayloadModality):
+    """Videos, one a row."""
+
+    kind: Literal["video"] = Field(description="What a row is")
+    source: PayloadSource = Field(description="Where the rows are")
+    extract: ImageExtract = Field(description="How each frame becomes numbers")
+    frames: int = Field(
+        default=8, ge=1, le=256, description="Equally spaced frames taken of each video"
+    )
+    pool: Literal["mean", "max"] = Field(
+        default="mean", description="How the frames' numbers become those of the video"
+    )
+    max_side: int = Field(
+        default=512, ge=16, le=4096, description="Frames with a longer side are shrunk to it"
+    )
+    max_pixels: int = Field(
+        default=9_000_000, ge=1, description="Videos with larger frames are dead letters"
+    )
+    max_frames: int = Field(default=36_000, ge=1, description="Longer videos are dead letters")
 
 
 class TextModality(PayloadModality):
@@ -119,8 +174,32 @@ class VectorModality(_Modality):
     )
 
 
+class SeriesModality(_Modality):
+    """Lists of numbers that follow each other in time, one a row, of any length."""
+
+    kind: Literal["series"] = Field(description="What a row is")
+    source: SeriesSource = Field(description="Where the rows are")
+    extract: SeriesExtract = Field(description="How series become numbers")
+    rate: float = Field(default=1.0, ge=1e-9, le=1e9, description="Values a second, Hz")
+    max_length: int = Field(default=1_000_000, ge=1, description="Longer series are dead letters")
+
+    @model_validator(mode="after")
+    def _bands_below_half_the_rate(self) -> SeriesModality:
+        bands = self.extract.bands
+        if bands is not None and isinstance(bands.bands, tuple):
+            where = ("extract", "bands", "bands", len(bands.bands) - 1)
+            _check_high(self.rate, where, bands.bands[-1])
+        return self
+
+
 Modality = Annotated[
-    ImageModality | AudioModality | TextModality | TableModality | VectorModality,
+    ImageModality
+    | AudioModality
+    | VideoModality
+    | TextModality
+    | TableModality
+    | VectorModality
+    | SeriesModality,
     Field(discriminator="kind"),
 ]
 
@@ -180,43 +259,6 @@ class Join(Options):
     )
 
 
-Scale = Literal["standard", "block", "none"]
-_SCALE = (
-    "standard: each dimension to mean 0, deviation 1; block: each dimension to mean 0, each "
-    "modality to a mean squared length equal to its number of dimensions; none"
-)
-
-
-_METHOD = "How the modalities' features become one vector"
-
-
-class Concatenate(Options):
-    """Modalities side by side."""
-
-    method: Literal["concatenate"] = Field(default="concatenate", description=_METHOD)
-    scale: Scale = Field(default="standard", description=_SCALE)
-    pca: _Count | dict[str, _Count] | None = Field(
-        default=None, description="Principal components kept of each modality, or of those named"
-    )
-    keep_modalities: bool = Field(
-        default=False, description="Also write each modality's own features"
-    )
-
-
-class Average(Options):
-    """Each modality's principal components, averaged over the modalities present."""
-
-    method: Literal["average"] = Field(description=_METHOD)
-    scale: Scale = Field(default="standard", description=_SCALE)
-    dimension: int = Field(default=32, ge=1, description="Principal components of each modality")
-    keep_modalities: bool = Field(
-        default=False, description="Also write each modality's own features"
-    )
-
-
-Fuse = Annotated[Concatenate | Average, Field(discriminator="method")]
-
-
 class Models(Options):
     """Models compared by cross-validation; none named means those that fit the task."""
 
@@ -224,6 +266,14 @@ class Models(Options):
         default=None, description="Multinomial logistic regression"
     )
     lda: LdaOptions | None = Field(default=None, description="Linear discriminant analysis")
+    naive_bayes: NaiveBayesOptions | None = Field(default=None, description="Gaussian naive Bayes")
+    qda: QdaOptions | None = Field(
+        default=None, description="Quadratic discriminant analysis of principal components"
+    )
+    svm: SvmOptions | None = Field(default=None, description="Linear support vector machine")
+    boosting: BoostingOptions | None = Field(
+        default=None, description="Gradient boosting of trees, for classes or numbers"
+    )
     ridge: RidgeOptions | None = Field(default=None, description="Ridge regression")
 
     @model_validator(mode="before")
@@ -245,6 +295,16 @@ class Train(Options):
 
     models: Models = Field(
         default=Models(), description="Candidates; none: those that fit the task"
+    )
+    memory: float = Field(
+        default=4.0,
+        gt=0,
+        description="GiB: where all rows would take more, training reads them a bucket at a time",
+    )
+    domain: str | None = Field(
+        default=None,
+        description="Column of the target's source that names domains: each is predicted by what "
+        "the others teach",
     )
 
 
@@ -296,19 +356,32 @@ class Recipe(Options):
                 raise FieldError(
                     ("target", "source"), "bare files (key_pattern) have no columns for labels"
                 )
-        if isinstance(self.fuse, Concatenate) and isinstance(self.fuse.pca, dict):
-            for name in self.fuse.pca:
-                if name not in names:
-                    raise UnknownName(name, names, ("fuse", "pca", name))
+        if len(names) < 2 and self.fuse.method != "concatenate":
+            raise FieldError(("fuse", "method"), f"{self.fuse.method} needs two modalities or more")
+        check_names(self.fuse, names, ("fuse",))
+        if learns_from_labels(self.fuse) and (self.target is None or self.train is None):
+            raise FieldError(
+                ("fuse",),
+                "is chosen by how well models do: it needs `target`, and `train` not null",
+            )
         if self.split.group is not None and self.target is None:
             raise FieldError(
                 ("split", "group"), "is a column of the target's source: give a target"
+            )
+        if self.train is not None and self.train.domain is not None and self.target is None:
+            raise FieldError(
+                ("train", "domain"), "is a column of the target's source: give a target"
             )
         if self.train is not None and self.target is not None:
             wrong = _MODELS_OF_THE_OTHER_TASK[self.target.task]
             for name in wrong:
                 if getattr(self.train.models, name) is not None:
                     raise FieldError(("train", "models", name), f"is not for {self.target.task}")
+            boosting = self.train.models.boosting
+            if self.target.task == "regression" and boosting and boosting.class_weight:
+                raise FieldError(
+                    ("train", "models", "boosting", "class_weight"), "is not for regression"
+                )
         return self
 
     def target_source(self) -> Source | None:
@@ -322,5 +395,5 @@ class Recipe(Options):
 
 _MODELS_OF_THE_OTHER_TASK = {
     "classification": ("ridge",),
-    "regression": ("logistic", "lda"),
+    "regression": ("logistic", "lda", "naive_bayes", "qda", "svm"),
 }

@@ -153,12 +153,37 @@ class TextSource(Source):
 class TableSource(Source):
     """Typed columns of a manifest."""
 
-    columns: dict[str, Literal["number", "category"]] = Field(
-        min_length=1, description="Columns and what they hold"
+    columns: dict[str, Literal["number", "category", "time", "boolean"]] | None = Field(
+        default=None,
+        min_length=1,
+        description="Columns and what they hold; in Parquet, all but the key and labels, by their "
+        "own types, if none",
+    )
+    exclude: list[str] = Field(
+        default=[], description="Without `columns`, those left out, by name or pattern"
     )
 
     @model_validator(mode="after")
     def _manifest(self) -> TableSource:
+        self._must_be_a_manifest()
+        if self.columns is not None and self.exclude:
+            raise FieldError(("exclude",), "goes without `columns`, which names all that count")
+        if self.columns is None and self.kind_of_file != "parquet":
+            raise FieldError(
+                ("columns",), f"is missing; {self.kind_of_file} does not say what columns hold"
+            )
+        return self
+
+
+class SeriesSource(Source):
+    """A column of lists of numbers."""
+
+    column: str = Field(
+        description="Column of lists, or of text that lists numbers, such as [1, 2.5, 3]"
+    )
+
+    @model_validator(mode="after")
+    def _manifest(self) -> SeriesSource:
         self._must_be_a_manifest()
         return self
 

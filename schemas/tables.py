@@ -21,6 +21,8 @@ ARROW: dict[ColumnType, pa.DataType] = {
     "text": pa.string(),
     "number": pa.float64(),
     "category": pa.string(),
+    "time": pa.timestamp("us", "UTC"),
+    "boolean": pa.bool_(),
     "list": pa.list_(pa.float64()),
 }
 

@@ -15,6 +15,7 @@ from transforms.fusion.fusing import (
     finish_fusion,
     group_statistics,
     needs_statistics,
+    tree_of_plan,
 )
 from transforms.fusion.splitting import Splits
 
@@ -76,21 +77,31 @@ class FitFusion(beam.PTransform):
         if not needs_statistics(plan):
             # One bucket's features tell the dimensions, which is all there is to know.
             return joined | "Nothing to learn" >> beam.FlatMap(finish_unlearnt, plan)
-        return (
+        grouped = (
             joined
             | "By group" >> beam.Map(by_group).with_output_types(tuple[int, Together])
             | "Groups of buckets" >> beam.GroupByKey()
-            | "Statistics"
-            >> beam.Map(statistics_of, plan, self.splits).with_output_types(tuple[int, Receipt])
-            | "Together" >> beam.GroupByKey()
-            | "Finish" >> beam.Map(finish_one, plan).with_output_types(str)
         )
+        before: Any = ""
+        for level in range(tree_of_plan(plan).levels):
+            again = "" if level == 0 else f", level {level}"
+            finished = (
+                grouped
+                | f"Statistics{again}"
+                >> beam.Map(statistics_of, plan, self.splits, level, before).with_output_types(
+                    tuple[int, Receipt]
+                )
+                | f"Together{again}" >> beam.GroupByKey()
+                | f"Finish{again}" >> beam.Map(finish_one, plan, level).with_output_types(str)
+            )
+            before = beam.pvalue.AsSingleton(finished)
+        return finished
 
 
 def finish_unlearnt(together: Together, plan: Plan) -> Iterator[str]:
     """Fingerprint of a fusion that learns nothing, once."""
     if together[0] == 0:
-        yield finish_fusion(plan, []).fingerprint
+        yield finish_fusion(plan, [], 0).fingerprint
 
 
 def by_group(together: Together) -> tuple[int, Together]:
@@ -99,12 +110,12 @@ def by_group(together: Together) -> tuple[int, Together]:
 
 
 def statistics_of(
-    grouped: tuple[int, Iterable[Together]], plan: Plan, splits: Splits
+    grouped: tuple[int, Iterable[Together]], plan: Plan, splits: Splits, level: int, before: str
 ) -> tuple[int, Receipt]:
     """Moments of one group of buckets, under one key for all."""
-    return 0, group_statistics(plan, dict(grouped[1]), splits)
+    return 0, group_statistics(plan, dict(grouped[1]), splits, level, before)
 
 
-def finish_one(together: tuple[int, Iterable[Receipt]], plan: Plan) -> str:
-    """Fingerprint of the fitted fusion."""
-    return finish_fusion(plan, list(together[1])).fingerprint
+def finish_one(together: tuple[int, Iterable[Receipt]], plan: Plan, level: int) -> str:
+    """Fingerprint of the fusion, fitted up to a level."""
+    return finish_fusion(plan, list(together[1]), level).fingerprint

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.compute as pc
 
-from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.receipts import Receipt
-from schemas.recipe import TARGET
-from schemas.tables import read_table
+from transforms.fusion.joining import group_sizes
 from transforms.fusion.splitting import Splits, split_by_group, split_by_key
 
 
@@ -28,7 +25,7 @@ def splits_of(plan: Plan, target: beam.PCollection | None) -> Any:
         return Splits(split.test_share, 1, split.seed) if plan.fitted else split_by_key(split)
     sizes = (
         target
-        | "Group sizes" >> beam.FlatMap(group_sizes, plan)
+        | "Group sizes" >> beam.FlatMap(sizes_of, plan)
         | "Sum" >> beam.CombinePerKey(sum)
         | "Together" >> beam.combiners.ToDict()
         | "Split groups" >> beam.Map(lambda found, split: split_by_group(split, found), split)
@@ -36,11 +33,6 @@ def splits_of(plan: Plan, target: beam.PCollection | None) -> Any:
     return beam.pvalue.AsSingleton(sizes)
 
 
-def group_sizes(records: Receipt, plan: Plan) -> Iterator[tuple[str, int]]:
+def sizes_of(records: Receipt, plan: Plan) -> Iterator[tuple[str, int]]:
     """Number of keys of each group in one bucket of the target's records."""
-    column = plan.recipe.split.group
-    assert column is not None
-    path = Layout(plan.output, plan.buckets).records(TARGET, records.bucket)
-    for pair in pc.value_counts(read_table(path, [column]).column(column)).to_pylist():
-        if pair["values"] is not None:
-            yield pair["values"], pair["counts"]
+    yield from group_sizes(plan, records.bucket).items()

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
+from schemas.options.entry_points import GROUP, announced
+
 DOTTED = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
 
 
@@ -48,23 +50,28 @@ class Options(BaseModel):
         return value
 
 
-class Extract(Options):
-    """Extractors by name; a name with a dot is a class of the user's own."""
+def _others_in_json_schema(schema: dict[str, Any], model: type[Extract]) -> None:
+    """Allow for extractors that are not built in: any class, and what packages announce now."""
 
-    model_config = ConfigDict(
-        extra="allow",
-        frozen=True,
-        json_schema_extra={
-            "additionalProperties": False,
-            "minProperties": 1,
-            "patternProperties": {
-                DOTTED: {
-                    "type": ["object", "null"],
-                    "description": "Options of an extractor class of your own, by dotted name",
-                }
-            },
-        },
-    )
+    def options(of: str) -> dict[str, Any]:
+        return {"type": ["object", "null"], "description": f"Options of {of}"}
+
+    schema["additionalProperties"] = False
+    schema["minProperties"] = 1
+    own = "an extractor class of your own, by dotted name"
+    schema["patternProperties"] = {DOTTED: options(own)}
+    for one in announced():
+        schema["properties"].setdefault(one.name, options(f"{one.dotted}, of {one.package}"))
+
+
+class Extract(Options):
+    """Extractors by name.
+
+    A name with a dot is a class of the user's own; one without, that is not built in either, is
+    an entry point of an installed package.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_others_in_json_schema)
     builtin: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
@@ -77,15 +84,38 @@ class Extract(Options):
         return {k: ({} if v is None else v) for k, v in value.items()}
 
     @model_validator(mode="after")
-    def _only_dotted_names_may_be_added(self) -> Extract:
+    def _only_known_names_may_be_added(self) -> Extract:
         for name, options in (self.model_extra or {}).items():
             if not re.match(DOTTED, name):
-                if "." in name:
-                    raise FieldError((name,), "is not a dotted name of a class")
-                raise UnknownName(name, list(self.builtin), (name,))
+                self._check_is_announced(name)
             if not isinstance(options, dict):
                 raise FieldError((name,), "must be a mapping of options")
         return self
+
+    def _check_is_announced(self, name: str) -> None:
+        """Raise an error unless one package announces an extractor of this name."""
+        if "." in name:
+            raise FieldError((name,), "is not a dotted name of a class")
+        found = announced()
+        meant = [one for one in found if one.name == name]
+        if not meant:
+            names = dict.fromkeys([*self.builtin, *(one.name for one in found)])
+            raise UnknownName(name, list(names), (name,))
+        clash = next((one for one in found if one.name in self.builtin), None)
+        if clash is not None:
+            raise FieldError(
+                (name,),
+                f"entry points of {GROUP} cannot be used: {clash.name!r} of the package "
+                f"{clash.package!r} has the name of a built-in extractor, which wins; have it "
+                "renamed, or write the class that you mean by its dotted name",
+            )
+        if len(meant) > 1:
+            raise FieldError(
+                (name,),
+                "is announced by several packages: "
+                + ", ".join(f"{one.dotted} by {one.package}" for one in meant)
+                + "; write the one that you mean by its dotted name",
+            )
 
     @model_serializer(mode="plain")
     def _only_what_is_used(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from schemas.options.base import Extract, Options
+from schemas.options.model import HandlerOptions, ImageOnnxOptions
 
 
 class HogOptions(Options):
@@ -32,6 +33,13 @@ class HogOptions(Options):
 _Bins = Annotated[int, Field(ge=1, le=64)]
 
 
+_CELLS = "The histograms of cells x cells parts of the image, side by side"
+_ROOT = (
+    "Square roots of the shares: differences are then Hellinger's, which do not let the few "
+    "most frequent bins decide"
+)
+
+
 class ColorOptions(Options):
     """Histogram of colours, normalised to sum 1, over a joint grid of bins."""
 
@@ -39,6 +47,64 @@ class ColorOptions(Options):
     bins: tuple[_Bins, _Bins, _Bins] = Field(
         default=(8, 3, 3), description="Bins of each of the three channels"
     )
+    cells: int = Field(default=1, ge=1, le=16, description=_CELLS)
+    root: bool = Field(default=False, description=_ROOT)
+
+
+class LbpOptions(Options):
+    """Histogram of uniform local binary patterns of the grey image (Ojala et al. 2002)."""
+
+    size: int = Field(
+        default=64, ge=8, le=1024, description="Images are resized to size x size pixels"
+    )
+    points: int = Field(default=8, ge=4, le=16, description="Points around a pixel")
+    radius: float = Field(default=1.0, ge=1, le=16, description="Their distance, in pixels")
+    cells: int = Field(default=4, ge=1, le=16, description=_CELLS)
+    root: bool = Field(default=False, description=_ROOT)
+
+    @model_validator(mode="after")
+    def _a_cell_has_pixels(self) -> LbpOptions:
+        if self.cells > self.size:
+            raise ValueError(f"{self.size} pixels cannot be parted into {self.cells} cells")
+        return self
+
+
+class SiftOptions(Options):
+    """Bag of visual words: SIFT descriptors of the grey image (Lowe 2004), by their nearest words.
+
+    The words are the centres of clusters of the training rows' descriptors.
+    """
+
+    words: int = Field(default=512, ge=2, le=4096, description="Clusters, and dimensions")
+    assignment: Literal["soft", "hard"] = Field(
+        default="soft",
+        description="A descriptor counts for its five nearest words by their distance, or for "
+        "the nearest alone",
+    )
+    size: int = Field(
+        default=256,
+        ge=16,
+        le=1024,
+        description="Images are scaled so that their longer side has so many pixels",
+    )
+    keypoints: int = Field(
+        default=500, ge=1, le=10_000, description="At most so many an image, the strongest"
+    )
+    contrast: float = Field(
+        default=0.04, ge=0, le=1, description="Weaker keypoints are left out; lower keeps more"
+    )
+    sample: int = Field(
+        default=30_000,
+        ge=2,
+        le=1_000_000,
+        description="Descriptors of the training rows that the words are learnt from, at most",
+    )
+
+
+class HuOptions(Options):
+    """Hu's seven moments of the grey image, logarithms with their sign."""
+
+    invert: bool = Field(default=False, description="The dark is the object, not the bright")
 
 
 class PixelsOptions(Options):
@@ -53,7 +119,15 @@ class PixelsOptions(Options):
 class ImageExtract(Extract):
     """Extractors for images."""
 
-    builtin: ClassVar[tuple[str, ...]] = ("hog", "color", "pixels")
+    builtin: ClassVar[tuple[str, ...]] = (
+        *("hog", "sift", "color", "lbp", "pixels", "hu"),
+        *("onnx", "handler"),
+    )
     hog: HogOptions | None = Field(default=None, description="Histogram of oriented gradients")
+    sift: SiftOptions | None = Field(default=None, description="Bag of visual words")
     color: ColorOptions | None = Field(default=None, description="Histogram of colours")
+    lbp: LbpOptions | None = Field(default=None, description="Local binary patterns")
     pixels: PixelsOptions | None = Field(default=None, description="The image itself, small")
+    hu: HuOptions | None = Field(default=None, description="Hu's moments of the whole shape")
+    onnx: ImageOnnxOptions | None = Field(default=None, description="A model in an ONNX file")
+    handler: HandlerOptions | None = Field(default=None, description="A Beam ModelHandler")

@@ -1,4 +1,8 @@
-"""Models and their options."""
+"""Models and their options.
+
+An option that takes several values names those that are tried; several such options are tried
+in all combinations.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +12,86 @@ from pydantic import Field
 
 from schemas.options.base import Options
 
+_Positive = Annotated[float, Field(gt=0)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Count = Annotated[int, Field(ge=1)]
 
-class LogisticOptions(Options):
+
+class ClassifierOptions(Options):
+    """What all classifiers have."""
+
+    class_weight: Literal["balanced"] | None = Field(
+        default=None,
+        description="balanced: each class counts the same, however many rows it has",
+    )
+
+
+class LogisticOptions(ClassifierOptions):
     """Multinomial logistic regression, L2 penalty."""
 
-    C: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    C: tuple[_Positive, ...] = Field(
         default=(0.01, 0.1, 1.0), min_length=1, description="Inverse penalties tried"
     )
 
 
-class LdaOptions(Options):
+class LdaOptions(ClassifierOptions):
     """Linear discriminant analysis with a shrunken covariance."""
 
-    shrinkage: tuple[Annotated[float, Field(ge=0, le=1)] | Literal["auto"], ...] = Field(
+    shrinkage: tuple[_Share | Literal["auto"], ...] = Field(
         default=("auto",),
         min_length=1,
         description="Shrinkages tried: 0 to 1, or auto (Ledoit & Wolf 2004)",
     )
 
 
+class NaiveBayesOptions(ClassifierOptions):
+    """Gaussian naive Bayes: dimensions are independent within a class."""
+
+    smoothing: tuple[_Positive, ...] = Field(
+        default=(1e-9, 0.1),
+        min_length=1,
+        description="Tried: added to all variances, as a share of the largest",
+    )
+
+
+class QdaOptions(ClassifierOptions):
+    """Quadratic discriminant analysis of principal components, a covariance for each class."""
+
+    components: tuple[_Count, ...] = Field(
+        default=(16, 64), min_length=1, description="Numbers of principal components tried"
+    )
+    shrinkage: tuple[_Share, ...] = Field(
+        default=(0.1, 0.5),
+        min_length=1,
+        description="Tried: weight of the covariance of all rows in that of each class",
+    )
+
+
+class SvmOptions(ClassifierOptions):
+    """Linear support vector machine, with probabilities by temperature scaling."""
+
+    C: tuple[_Positive, ...] = Field(
+        default=(0.001, 0.01, 0.1), min_length=1, description="Inverse penalties tried"
+    )
+
+
+class BoostingOptions(ClassifierOptions):
+    """Gradient boosting of trees on histograms."""
+
+    learning_rate: tuple[_Positive, ...] = Field(
+        default=(0.1,), min_length=1, description="Factors of each tree tried"
+    )
+    iterations: tuple[_Count, ...] = Field(
+        default=(100,), min_length=1, description="Numbers of rounds tried, a tree a class each"
+    )
+    leaves: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        default=(15,), min_length=1, description="Largest numbers of leaves of a tree tried"
+    )
+
+
 class RidgeOptions(Options):
     """Ridge regression."""
 
-    alpha: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    alpha: tuple[_Positive, ...] = Field(
         default=(0.1, 1.0, 10.0, 100.0, 1000.0), min_length=1, description="Penalties tried"
     )

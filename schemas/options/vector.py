@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from schemas.options.base import Extract, Options
+from schemas.options.model import BatchOnnxOptions, HandlerOptions
 
 
 class VectorOptions(Options):
@@ -16,5 +17,7 @@ class VectorOptions(Options):
 class VectorExtract(Extract):
     """Extractors for vectors."""
 
-    builtin: ClassVar[tuple[str, ...]] = ("vector",)
+    builtin: ClassVar[tuple[str, ...]] = ("vector", "onnx", "handler")
     vector: VectorOptions | None = Field(default=None, description="The columns as they are")
+    onnx: BatchOnnxOptions | None = Field(default=None, description="A model in an ONNX file")
+    handler: HandlerOptions | None = Field(default=None, description="A Beam ModelHandler")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,10 +15,13 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def sensorium(*args: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+def sensorium(
+    *args: str | Path, path: Sequence[Path] = (), **options: object
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, with more folders on its path if need be."""
     command = [sys.executable, "-m", "pipelines.cli", *map(str, args)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    folders = os.pathsep.join(map(str, [ROOT, *path]))
+    environment = {**os.environ, "PYTHONPATH": folders, "COLUMNS": "200"}
     return subprocess.run(
         command,
         capture_output=True,
@@ -29,9 +33,9 @@ def sensorium(*args: str | Path, **options: object) -> subprocess.CompletedProce
     )
 
 
-def must(*args: str | Path) -> subprocess.CompletedProcess[str]:
+def must(*args: str | Path, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
     """Run the command line, which must succeed."""
-    done = sensorium(*args)
+    done = sensorium(*args, path=path)
     assert done.returncode == 0, f"{args}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -18,7 +18,11 @@ from schemas.recipe import Models, Recipe
 from schemas.tables import fused_schema, vectors, write_table
 from transforms.audit import audit_of
 from transforms.extractors.base import BadRecord
-from transforms.learning.training import TrainingSet, train
+from transforms.fusion.strategies import fit_rows
+from transforms.fusion.trees import Tree
+from transforms.learning.choosing import choose
+from transforms.learning.problem import TrainingSet
+from transforms.learning.training import judging, train
 from transforms.records.letters import dead_letters, write_dead_letters
 
 BUCKETS = 16
@@ -102,7 +106,11 @@ def write_letters(plan: Plan, message: str = "not an image", key: str = "d0001")
 
 
 def learn(
-    plan: Plan, task: str = "classification", labels: list[str] | None = None, n: int = 150
+    plan: Plan,
+    task: Any = "classification",
+    labels: list[str] | None = None,
+    n: int = 150,
+    fuse: Any = None,
 ) -> dict[str, Any]:
     """Train on synthetic vectors, in which the first modality tells more, and write the metrics."""
     rng = np.random.default_rng(1)
@@ -110,20 +118,34 @@ def learn(
     known = np.array(labels or ["ant", "bee", "cat"])
     code = np.arange(n) % len(known)
     blocks = {
-        name: rng.normal(size=(n, 12))
-        + (1.5 if i == 0 else 0.6) * np.random.default_rng(i).normal(size=(len(known), 12))[code]
+        name: (
+            rng.normal(size=(n, 12))
+            + (1.5 if i == 0 else 0.6)
+            * np.random.default_rng(i).normal(size=(len(known), 12))[code]
+        ).astype(np.float32)
         for i, name in enumerate(names)
     }
+    present = np.ones((n, len(names)), bool)
     test = rng.random(n) < 0.2
     data = TrainingSet(
         keys=np.array([f"k{i}" for i in range(n)]),
         labels=known[code] if task == "classification" else blocks[names[0]].sum(axis=1) * 1e4,
         fold=np.where(test, -1, rng.permutation(n) % 5).astype(np.int32),
         test=test,
-        modalities=names,
-        fuse=lambda rows, chosen: np.hstack([blocks[c] for c in chosen]).astype(np.float32),
+        blocks=blocks,
+        present=present,
+        fit=lambda rows, part: fit_rows(
+            Tree((part,)), "mean", blocks, present, rows, {m: list("abcdefghijkl") for m in names}
+        ),
     )
-    metrics = train(data, Models(), task, None).metrics  # type: ignore[arg-type]
+    models = Models.model_validate(
+        {"lda": {"shrinkage": ["auto", 0.5]}} if task == "classification" else {}
+    )
+    with judging(data, models, task) as heads:
+        choice = choose(heads, fuse or plan.recipe.fuse)
+        metrics = train(heads, choice.fuse).metrics
+    if choice.report:
+        metrics["strategy"] = choice.report
     write_metrics(plan, metrics)
     return metrics
 

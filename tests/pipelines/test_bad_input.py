@@ -16,6 +16,14 @@ import soundfile
 from flows import sensorium, table
 
 GOOD = 30
+ABSURD = {
+    "february": "2024-02-30",
+    "local": "1.2.2024",
+    "year_0": "0000-01-01",
+    "milliseconds": "1706702400000",
+    "year_only": "2024",
+    "endless": "inf",
+}
 
 
 def png(width: int, height: int) -> bytes:
@@ -36,13 +44,13 @@ def folder(tmp_path: Path) -> Path:
     """A data set in which each kind of bad input stands once."""
     rng = np.random.default_rng(3)
     images, sounds = ["key,path"], ["key,path"]
-    numbers, texts = ["key,size,weight,sort"], []
+    numbers, texts = ["key,size,weight,sort,when,sold"], []
     for i in range(GOOD):
         cv2.imwrite(str(tmp_path / f"{i}.png"), rng.integers(0, 255, (20, 20), np.uint8))
         soundfile.write(tmp_path / f"{i}.wav", rng.normal(0, 0.1, 4000), 8000)
         images.append(f"k{i},{i}.png")
         sounds.append(f"k{i},{i}.wav")
-        numbers.append(f"k{i},{i},{i / 7},{'ab'[i % 2]}")
+        numbers.append(f"k{i},{i},{i / 7},{'ab'[i % 2]},2024-01-{i + 1:02},{['yes', 'no'][i % 2]}")
         texts.append({"key": f"k{i}", "text": f"word{i % 3} and more"})
     whole = (tmp_path / "0.png").read_bytes()
     (tmp_path / "truncated.png").write_bytes(whole[: len(whole) // 2])
@@ -58,7 +66,14 @@ def folder(tmp_path: Path) -> Path:
         "no_path,",
     ]
     sounds += ["not_audio,text.wav"]
-    numbers += ["nan,NaN,1.5,a", "infinite,inf,1,a", "word,seven,1,b", "hole,,,"]
+    numbers += [
+        "nan,NaN,1.5,a,2024-02-01,no",
+        "infinite,inf,1,a,,",
+        "word,seven,1,b,,",
+        "hole,,,,,",
+    ]
+    numbers += [f"{name},1,1,a,{when},yes" for name, when in ABSURD.items()]
+    numbers += ["perhaps,1,1,a,2024-02-01,perhaps"]
     texts += [{"key": "empty_text", "text": ""}, {"key": None, "text": "no key"}]
     texts += [{"key": 1.5, "text": "a floating-point key"}]
     (tmp_path / "images.csv").write_text("\n".join(images) + "\n")
@@ -85,7 +100,8 @@ modalities:
     extract: {tfidf: {dimension: 16}}
   table:
     kind: table
-    source: {path: table.csv, columns: {size: number, weight: number, sort: category}}
+    source: {path: table.csv, columns: {
+      size: number, weight: number, sort: category, when: time, sold: boolean}}
 max_dead_letters: 0.5
 """
     )
@@ -119,6 +135,8 @@ def test_each_bad_record_has_its_fate(folder: Path, payload: str) -> None:
         ("audio", "extract", "not_audio"): "unreadable",
         ("table", "ingest", "infinite"): "infinite",
         ("table", "ingest", "word"): "not_a_number",
+        ("table", "ingest", "perhaps"): "not_a_boolean",
+        **{("table", "ingest", name): "not_a_time" for name in ABSURD},
     }
     for place, kind in expected.items():
         assert found[place]["kind"] == kind
@@ -132,7 +150,7 @@ def test_each_bad_record_has_its_fate(folder: Path, payload: str) -> None:
     kinds = [kind for file in files for kind in pq.read_table(file)["kind"].to_pylist()]
     # A null key, a floating-point key, and a line that is no JSON.
     assert sorted(kinds) == ["bad_key", "bad_key", "malformed_row"]
-    assert dead == {"image": 6, "audio": 1, "text": 3, "table": 2}
+    assert dead == {"image": 6, "audio": 1, "text": 3, "table": 3 + len(ABSURD)}
 
 
 def test_what_is_missing_or_empty_is_kept(folder: Path) -> None:
@@ -143,10 +161,28 @@ def test_what_is_missing_or_empty_is_kept(folder: Path) -> None:
     empty = next(row for row in text if row["key"] == "empty_text")
     assert not any(empty["features"])
     rows = {r["key"]: r["features"] for r in table(output, "features/table").to_pylist()}
-    # NaN and empty cells are missing values: the mean, which is zero once scaled.
-    assert rows["nan"][0] == 0
-    assert rows["hole"][0] == 0
     assert np.isfinite(np.array(list(rows.values()))).all()
+    file = next((output / "features/table").glob("*.parquet"))
+    names = json.loads(pq.read_schema(file).metadata[b"names"])
+    hole = dict(zip(names, rows["hole"], strict=True))
+    # NaN and empty cells are missing values, each with a flag: the training rows' median, no
+    # category, no point of a circle.
+    sizes = [
+        int(row["key"][1:])
+        for row in table(output, "fused").to_pylist()
+        if row["split"] == "train" and row["key"][0] == "k"
+    ]
+    median = (np.median(sizes) - np.mean(sizes)) / np.std(sizes)
+    assert hole["columns.size"] == pytest.approx(median, abs=1e-6)
+    assert rows["nan"][names.index("columns.size")] == hole["columns.size"]
+    flags = [name for name in names if name.endswith(" is missing")]
+    assert [flag.removeprefix("columns.") for flag in flags] == [
+        f"{name} is missing" for name in ("size", "weight", "sort", "when", "sold")
+    ]
+    assert {hole[flag] for flag in flags} == {1}
+    others = [n for n in names if n.startswith(("columns.sort=", "columns.when: day"))]
+    assert len(others) == 4
+    assert {hole[name] for name in others} == {0}
 
 
 def test_too_many_dead_letters_fail_the_run_and_keep_what_was_done(folder: Path) -> None:

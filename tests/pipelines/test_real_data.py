@@ -46,6 +46,7 @@ def test_digits_av(tmp_path: Path) -> None:
     fused, alone = accuracies(metrics)
     assert metrics["folds"] == 6
     assert fused >= 0.92
+    assert alone["audio"] >= 0.82
     assert fused > max(alone.values())
     fused_rows = table(tmp_path / "output", "fused")
     speakers = set(

@@ -281,9 +281,10 @@ def test_predictions_on_the_training_inputs_are_the_models(finished: Path, tmp_p
     must("predict", finished / "output", "--recipe", folder / "recipe.yaml", "--to", folder / "out")
     new = pl.read_parquet(folder / "out/predictions/*.parquet").sort("key")
     fused = table(finished / "output", "fused").sort_by("key")
-    expected = predictions_table(
-        load_trained(str(finished / "output")), fused["key"], matrix(fused["fused"])
-    )
+    model = load_trained(str(finished / "output"))
+    flags = fused["present"].to_pylist()
+    present = np.array([[row[name] for name in model.modalities] for row in flags])
+    expected = predictions_table(model, fused["key"], matrix(fused["fused"]), present)
     assert new["key"].to_list() == expected["key"].to_pylist()
     assert new["prediction"].to_list() == expected["prediction"].to_pylist()
     probabilities = np.array(expected["probabilities"].to_pylist())
@@ -338,7 +339,7 @@ def test_an_average_is_over_the_modalities_present(finished: Path, tmp_path: Pat
     must("fuse", finished / "recipe.yaml", "--to", tmp_path / "out", options)
     fused = table(tmp_path / "out", "fused")
     assert matrix(fused["fused"]).shape == (len(fused), 8)
-    assert json.loads(fused.schema.metadata[b"slices"]) == {"average": [0, 8]}
+    assert json.loads(fused.schema.metadata[b"slices"]) == {"image+sound+note+facts": [0, 8]}
     for row in fused.to_pylist():
         for name, present in row["present"].items():
             assert any(row[name]) == present or name == "note"  # a text may have no known word

@@ -33,11 +33,27 @@ tables = st.fixed_dictionaries(
                 "path": st.just("a.csv"),
                 "key": columns,
                 "columns": st.dictionaries(
-                    columns, st.sampled_from(["number", "category"]), min_size=1, max_size=3
+                    columns,
+                    st.sampled_from(["number", "category", "time", "boolean"]),
+                    min_size=1,
+                    max_size=3,
                 ),
             }
         ),
-    }
+    },
+    optional={
+        "extract": st.fixed_dictionaries(
+            {
+                "columns": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "scale": st.sampled_from(["rank", {"a": "none", "no": "standard"}]),
+                        "hash": st.sampled_from([None, 4, {"1": 8}]),
+                    },
+                )
+            }
+        )
+    },
 )
 images = st.fixed_dictionaries(
     {
@@ -53,6 +69,12 @@ images = st.fixed_dictionaries(
             optional={
                 "hog": st.none(),
                 "color": st.fixed_dictionaries({"bins": st.just([4, 2, 2])}),
+                "handler": st.fixed_dictionaries(
+                    {
+                        "class": st.just("a.B"),
+                        "options": st.dictionaries(columns, scalars, max_size=2),
+                    }
+                ),
                 "my.Class": st.dictionaries(columns, scalars | st.lists(scalars), max_size=3),
             },
         ).filter(bool),
@@ -79,7 +101,10 @@ recipes = st.fixed_dictionaries(
         ),
         "max_dead_letters": st.floats(0, 1),
     },
-).filter(lambda r: "target" not in r or "lda" not in ((r.get("train") or {}).get("models", {})))
+)
+recipes = recipes.filter(
+    lambda r: "target" not in r or "lda" not in ((r.get("train") or {}).get("models", {}))
+).filter(lambda r: len(r["modalities"]) > 1 or "method" not in r.get("fuse", {}))
 
 
 @settings(deadline=None)
@@ -139,6 +164,8 @@ def test_json_schema_accepts_and_refuses_as_the_loader_does(folder: Path) -> Non
         recipe(join={"how": {"left": "image"}}),
         recipe(split={"folds": "group", "group": "w"}, target={"source": "facts", "column": "y"}),
         recipe(target={"source": {"path": "l.csv"}, "column": "y"}),
+        recipe(modalities={"t": {"kind": "table", "source": {"path": "a.parquet"}}}),
+        recipe(modalities={"t": table | {"extract": {"columns": {"scale": {"a": "rank"}}}}}),
         recipe(train=None),
         recipe(train={"models": {"lda": {"shrinkage": ["auto", 0.5]}, "logistic": None}}),
     ]
@@ -159,6 +186,8 @@ def test_json_schema_accepts_and_refuses_as_the_loader_does(folder: Path) -> Non
         recipe(split={"folds": 1}),
         recipe(colour="red"),
         recipe(modalities={}),
+        recipe(modalities={"t": table | {"extract": {"columns": {"scale": True}}}}),
+        recipe(modalities={"t": table | {"extract": {"columns": {"hash": {"a": 1}}}}}),
         recipe(modalities={"Image": table}),
         recipe(modalities={"target": table}),
         recipe(modalities={"t": {"kind": "tabel", "source": table["source"]}}),

@@ -7,7 +7,8 @@ import pytest
 from texts import GOOD, changed, load, problems
 
 from schemas.loading import RecipeError, load_recipe
-from schemas.recipe import Average, Left
+from schemas.options.fuse import Average
+from schemas.recipe import Left
 
 # --- the file and its YAML -------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from texts import GOOD, changed, problems
             "hog:",
             "hogg:",
             "7: modalities.image.extract.hogg: unknown name 'hogg'; did you mean 'hog'? "
-            "known are: hog, color, pixels",
+            "known are: hog, sift, color, lbp, pixels, hu, onnx, handler",
         ),
         (
             "hog: {size: 32}",
@@ -37,16 +37,33 @@ from texts import GOOD, changed, problems
             "7: modalities.image.extract.color.bins: must have 3 values, got 1",
         ),
         (
+            "hog: {size: 32}",
+            "handler: {clas: a.B}",
+            "7: modalities.image.extract.handler.class: is missing\n"
+            "recipe.yaml:7: modalities.image.extract.handler.clas: unknown field; did you mean "
+            "'class'? known are: class, options, batch, dimension",
+        ),
+        (
+            "hog: {size: 32}",
+            "handler: {class: Encoder}",
+            "7: modalities.image.extract.handler.class: must be a dotted name, got 'Encoder'",
+        ),
+        (
+            "hog: {size: 32}",
+            "onnx: {path: a.onnx, sha256: abc}",
+            "7: modalities.image.extract.onnx.sha256: must be 64 digits from 0 to 9 and a to f",
+        ),
+        (
             "kind: audio",
             "kind: adio",
-            "12: modalities.sound.kind: must be one of image, audio, text, table, vector, "
-            "got 'adio'; did you mean 'audio'?",
+            "12: modalities.sound.kind: must be one of image, audio, video, text, table, vector, "
+            "series, got 'adio'; did you mean 'audio'?",
         ),
         (
             "    kind: audio\n",
             "",
             "11: modalities.sound.kind: is missing; "
-            "must be one of image, audio, text, table, vector",
+            "must be one of image, audio, video, text, table, vector, series",
         ),
         (
             "{path: audio.jsonl, uri: wav}",
@@ -74,8 +91,8 @@ from texts import GOOD, changed, problems
         (
             "1: number",
             "1: numbr",
-            "19: modalities.facts.source.columns.1: must be one of number, category, "
-            "got 'numbr'; did you mean 'number'?",
+            "19: modalities.facts.source.columns.1: must be one of number, category, time, "
+            "boolean, got 'numbr'; did you mean 'number'?",
         ),
         ("column: no", "column: 5", "20: target.column: must be text, got 5: put it in quotes"),
         (
@@ -140,8 +157,8 @@ def test_one_line_a_problem(folder: Path, old: str, new: str, expected: str) -> 
         ("fuse:", "fuse: must be a mapping, got nothing"),
         (
             "fuse: {method: averag}",
-            "fuse.method: must be one of concatenate, average, got 'averag'; "
-            "did you mean 'average'?",
+            "fuse.method: must be one of concatenate, average, weighted, hierarchical, compare, "
+            "got 'averag'; did you mean 'average'?",
         ),
         (
             "train: {models: {lda: {shrinkage: [aut]}}}",

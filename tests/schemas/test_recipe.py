@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.options.base import FieldError, UnknownName
+from schemas.options.fuse import Concatenate
 from schemas.options.table import TableExtract
 from schemas.recipe import (
     RESERVED,
-    Concatenate,
     ImageModality,
     Recipe,
     Source,
@@ -189,24 +189,58 @@ def test_image_extractors_that_cannot_be(extract: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("name", "options"),
     [
-        {"window": 500},
-        {"low": 4000},
-        {"high": 4001},
-        {"low": 300, "high": 300},
-        {"bands": 10, "cepstra": 11},
-        {"trim": float("nan")},
+        ("log_mel", {"window": 500}),
+        ("log_mel", {"low": 4000}),
+        ("log_mel", {"high": 4001}),
+        ("log_mel", {"low": 300, "high": 300}),
+        ("log_mel", {"trim": float("nan")}),
+        ("log_mel", {"quantiles": [1.5]}),
+        ("log_mel", {"quantiles": [0.5, 0.5]}),
+        ("mfcc", {"high": 4001}),
+        ("mfcc", {"bands": 10, "coefficients": 11}),
+        ("mfcc", {"deltas": 3}),
+        ("spectral", {"rolloff": 1}),
+        ("pitch", {"high": 4001}),
+        ("pitch", {"low": 500, "high": 400}),
+        ("pitch", {"low": 4000, "high": 5000}),
+        ("pitch", {"low": 15}),
+        ("pitch", {"window": 128}),
     ],
 )
-def test_log_mel_options_that_cannot_be(options: dict[str, Any]) -> None:
-    fine = modality(
-        "audio", source={"path": "a.csv"}, extract={"log_mel": {"high": 4000}}, rate=8000
-    )
+def test_audio_options_that_cannot_be(name: str, options: dict[str, Any]) -> None:
+    fine = modality("audio", source={"path": "a.csv"}, extract={name: None}, rate=8000)
     assert Recipe.model_validate(fine)
-    fine["modalities"]["m"]["extract"] = {"log_mel": options}
+    fine["modalities"]["m"]["extract"] = {name: options}
     with pytest.raises(ValidationError):
         Recipe.model_validate(fine)
+
+
+@pytest.mark.parametrize(
+    "extract",
+    [
+        {},
+        {"bands": {"bands": 0}},
+        {"bands": {"bands": [1]}},
+        {"bands": {"bands": [1, 3, 2]}},
+        {"bands": {"bands": [1, 1]}},
+        {"bands": {"bands": [1, 26]}},
+        {"statistics": {"quantiles": [0.5, 0.5]}},
+        {"resampled": {"length": 0}},
+    ],
+)
+def test_series_extractors_that_cannot_be(extract: dict[str, Any]) -> None:
+    source = {"path": "a.jsonl", "column": "values"}
+    fine = modality("series", source=source, extract={"bands": {"bands": [1, 25]}}, rate=50)
+    assert Recipe.model_validate(fine)
+    with pytest.raises(ValidationError):
+        Recipe.model_validate(modality("series", source=source, extract=extract, rate=50))
+    for changes in ({"rate": 0}, {"source": {"path": "a.csv"}}, {"max_length": 0}):
+        with pytest.raises(ValidationError):
+            Recipe.model_validate(
+                modality("series", **{"source": source, "extract": {"statistics": None}, **changes})
+            )
 
 
 @pytest.mark.parametrize(

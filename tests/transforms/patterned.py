@@ -1,4 +1,4 @@
-"""Rows of several modalities, some lacking, for the tests of statistics and of their uses."""
+"""Rows of several modalities, some lacking, for the tests of statistics and of what they give."""
 
 from __future__ import annotations
 

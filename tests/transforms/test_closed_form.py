@@ -15,11 +15,12 @@ from sklearn.discriminant_analysis import (
 from sklearn.linear_model import Ridge
 from sklearn.naive_bayes import GaussianNB
 
-from schemas.recipe import Concatenate, Scale
+from schemas.options.fuse import Concatenate, Scale
 from transforms.fusion.collecting import Rows, collect
 from transforms.fusion.components import axes_of_covariance
 from transforms.fusion.statistics import ClassMoments, Statistics
-from transforms.fusion.strategies import fit, fit_rows
+from transforms.fusion.strategies import assemble, fit_level, fit_rows
+from transforms.fusion.trees import tree_of
 from transforms.learning.closed_form import (
     Model,
     from_arrays,
@@ -187,13 +188,13 @@ def folded(rows: Rows, scale: Scale) -> list[tuple[np.ndarray, np.ndarray]]:
     found = []
     for fold in range(4):
         others = (rows.fold >= 0) & (rows.fold != fold)
-        fusion = fit_rows(
-            Concatenate(scale=scale), "mean", rows.blocks, rows.present, others, DIMS, names
-        )
+        tree = tree_of(Concatenate(scale=scale), list(DIMS))
+        fusion = fit_rows(tree, "mean", rows.blocks, rows.present, others, names)
+        leaves = fusion.heads[0].parts
         # As the fusion does it, but in float64.
-        mean = np.concatenate([b.fill if b.mean is None else b.mean for b in fusion.branches])
-        ones = [b.dimension for b in fusion.branches if b.factor is None]
-        factor = [np.ones(sum(ones)), *(b.factor for b in fusion.branches if b.factor is not None)]
+        mean = np.concatenate([b.fill if b.mean is None else b.mean for b in leaves])
+        ones = [b.dimension for b in leaves if b.factor is None]
+        factor = [np.ones(sum(ones)), *(b.factor for b in leaves if b.factor is not None)]
         x = (np.nan_to_num(matrix(rows) - mean)) * np.concatenate(factor)
         found.append((rows.fold == fold, x))
     return found
@@ -288,7 +289,8 @@ def test_standardiser_is_what_the_fusion_fits() -> None:
     names = {m: [f"{m}{i}" for i in range(d)] for m, d in DIMS.items()}
     moments = {m: known.moments([m]) for m in DIMS}
     for scale in ("standard", "block"):
-        fusion = fit(Concatenate(scale=scale), "mean", moments, DIMS, names)
+        tree = tree_of(Concatenate(scale=scale), list(DIMS))
+        fusion = assemble(tree, fit_level(tree, 0, "mean", moments, DIMS, {}), names)
         fill, shift, factor = standardiser(known, scale, "mean")
         expected = (np.where(np.isnan(matrix(rows)), fill, matrix(rows)) - shift) * factor
         fused = fusion.apply(rows.blocks, rows.present)

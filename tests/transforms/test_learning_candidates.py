@@ -9,7 +9,8 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from schemas.recipe import Models
-from transforms.learning.candidates import Candidate, candidates_of, find_basis, fit, ledoit_wolf
+from transforms.learning.candidates import Candidate, candidates_of, find_basis, fit
+from transforms.learning.gaussian import ledoit_wolf
 
 SHAPES = [(60, 8), (40, 90), (30, 30)]
 

@@ -13,18 +13,23 @@ import pytest
 from pydantic import TypeAdapter
 
 from schemas.recipe import Modality
-from transforms.extractors import BUILTIN, build, feature_names, identity
+from transforms.extractors import BUILTIN, READS, build, feature_names, identity
 from transforms.extractors.base import Context, Extractor
 from transforms.extractors.table.columns import Columns
 from transforms.extractors.vector.vector import Vector
+from transforms.extractors.video.frames import OnFrames
 
 SOURCES = {
     "image": {"path": "a.csv"},
     "audio": {"path": "a.csv"},
+    "video": {"path": "a.csv"},
     "text": {"path": "a.csv", "columns": ["text"]},
     "table": {"path": "a.csv", "columns": {"a": "number"}},
     "vector": {"path": "a.csv"},
+    "series": {"path": "a.csv", "column": "values"},
 }
+NEEDED = {"onnx": {"path": "a.onnx"}, "handler": {"class": "json.JSONDecoder"}}
+"""Options that have no default, by name of the extractor."""
 OWN = """
 import numpy as np
 from pydantic import BaseModel
@@ -82,7 +87,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_each_built_in_name_has_its_class() -> None:
     recipe_names = {
-        (kind, name)
+        (READS.get(kind, (kind,))[-1], name)
         for model in get_args(get_args(Modality)[0])
         for kind in get_args(model.model_fields["kind"].annotation)
         for name in model.model_fields["extract"].annotation.builtin
@@ -93,12 +98,28 @@ def test_each_built_in_name_has_its_class() -> None:
 @pytest.mark.parametrize(("kind", "name"), BUILTIN)
 def test_built_in_extractors_are_built_with_defaults(kind: str, name: str) -> None:
     context = Context(columns={"a": "number"}, rate=16_000)
-    (extractor,) = build(modality(kind, {name: None}), context)
+    (extractor,) = build(modality(kind, {name: NEEDED.get(name)}), context)
     assert isinstance(extractor, Extractor)
     assert extractor.kind == kind
     assert extractor.context is context
     known = identity(extractor)
+    uses = known.pop("uses", [])
     assert known == {"class": BUILTIN[kind, name], "version": extractor.version}
+    assert [one["class"] for one in uses] == (["json.decoder.JSONDecoder"] * (name == "handler"))
+
+
+@pytest.mark.parametrize("name", ["hog", "color", "handler"])
+def test_extractors_of_images_read_the_frames_of_videos(name: str) -> None:
+    (extractor,) = build(modality("video", {name: NEEDED.get(name)}), Context())
+    (inner,) = build(modality("image", {name: NEEDED.get(name)}), Context())
+    assert isinstance(extractor, OnFrames)
+    assert type(extractor.extractor) is type(inner)
+    assert extractor.kind == "video"
+    assert extractor.rounds == inner.rounds
+    # What the extractor of images depends on, the one of videos depends on.
+    uses = identity(extractor)["uses"]
+    own = identity(inner)
+    assert uses == [{k: own[k] for k in ("class", "version")}, *own.get("uses", [])]
 
 
 def test_extractors_come_in_order_with_their_options(package: str) -> None:
@@ -186,6 +207,6 @@ def test_names_of_dimensions_start_with_the_extractors_name() -> None:
     columns.load(columns.finish(columns.merge([])))
     vector.context = Context(columns={"a": "number", "b": "number"})
     names, slices = feature_names([("columns", columns), ("vector", vector)])
-    assert names == ["columns.age", "columns.usage is other", "vector.a", "vector.b"]
+    assert names == ["columns.age", "columns.usage is unseen", "vector.a", "vector.b"]
     assert slices == {"columns": (0, 2), "vector": (2, 4)}
     assert feature_names([]) == ([], {})

@@ -103,7 +103,7 @@ def test_packed_matrices(d: int) -> None:
     missing=st.sampled_from([0.0, 0.4]),
 )
 def test_memory_is_at_most_what_is_said_before(seed: int, second: Second, missing: float) -> None:
-    rows = make(seed, 200, domains=("x", "y"), missing=missing, unlabelled=False)
+    rows = make(seed, 2000, domains=("x", "y"), missing=missing, unlabelled=False)
     known = collect([rows], second)
     every = size(known.dims, groups=8, classes=3, second=second)
     own = size(known.dims, groups=8, classes=3, second=second, patterns=list(known.cells))

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from schemas.recipe import Average, Concatenate
+from schemas.options.fuse import Average, Concatenate
+from transforms.fusion import strategies
 from transforms.fusion.moments import Moments, merge_all
-from transforms.fusion.strategies import Branch, Fusion, fit, fit_rows, needs
+from transforms.fusion.nodes import Node
+from transforms.fusion.strategies import Fusion, assemble, fit_level, needs, parts_at
+from transforms.fusion.trees import tree_of
 
 DIMS = {"image": 12, "audio": 5, "notes": 3}
 NAMES = {name: [f"x.{i}" for i in range(d)] for name, d in DIMS.items()}
@@ -43,6 +46,26 @@ def mask(n: int, seed: int = 7) -> np.ndarray:
     return present
 
 
+def fit(fuse: Any, missing: Any, known: Any, dims: Any, names: Any) -> Fusion:
+    """Fit a strategy of one level on moments."""
+    tree = tree_of(fuse, list(dims))
+    assert tree.levels == 1
+    return assemble(tree, fit_level(tree, 0, missing, known, dims, {}), names)
+
+
+def fit_rows(
+    fuse: Any, missing: Any, blocks: Any, present: Any, rows: Any, which: list[str], names: Any
+) -> Fusion:
+    """Fit a strategy on rows in memory."""
+    own = {name: names[name] for name in which}
+    return strategies.fit_rows(tree_of(fuse, which), missing, blocks, present, rows, own)
+
+
+def need_of(fuse: Any, missing: Any, name: str) -> str:
+    """What a modality's own part needs."""
+    return needs({p.name: p for p in parts_at(tree_of(fuse, list(DIMS)), 0)}[name], missing)
+
+
 def fit_moments(
     fuse: Concatenate | Average,
     missing: Any,
@@ -53,7 +76,7 @@ def fit_moments(
     """Fit as a run does: only what is needed, bucket by bucket."""
     known = {}
     for i, (name, block) in enumerate(blocks.items()):
-        need = needs(fuse, missing, name)
+        need = need_of(fuse, missing, name)
         if need != "nothing":
             pieces = np.array_split(np.arange(len(block)), parts)
             known[name] = merge_all(
@@ -113,8 +136,8 @@ def test_average_is_the_mean_of_the_components_present() -> None:
     fused = fusion.apply(blocks, present)
     np.testing.assert_allclose(fused, expected, rtol=1e-6, atol=2e-6)
     assert not fused[2].any()
-    assert fusion.slices == {"average": (0, 4)}
-    assert fusion.names == [f"average.pc{i}" for i in range(4)]
+    assert fusion.slices == {"image+audio+notes": (0, 4)}
+    assert fusion.names == [f"image+audio+notes.pc{i}" for i in range(4)]
 
 
 def test_block_scaling_balances_modalities() -> None:
@@ -168,7 +191,7 @@ def test_constant_dimensions_become_zero(fuse: Concatenate | Average) -> None:
     fused = fusion.apply(new, everywhere(new))
     assert np.isfinite(fused).all()
     projected = "notes.pc0" in fusion.names
-    if fusion.method == "concatenate" and (projected or fuse.scale != "none"):
+    if fuse.method == "concatenate" and (projected or fuse.scale != "none"):
         a, b = fusion.slices["notes"]
         assert b - a == (1 if projected else 3)
         assert not fused[:, a:b].any()
@@ -213,7 +236,7 @@ def test_what_stands_in_for_centred_features_is_zero(
     fusion = fit_moments(fuse, missing, blocks, present)
     present[:, 0] = False
     fused = fusion.apply(blocks, present)
-    if fusion.method == "average":
+    if fuse.method == "average":
         assert not fusion.apply(blocks, np.zeros_like(present)).any()
     elif fuse.scale != "none" or "image.pc0" in fusion.names:
         a, b = fusion.slices["image"]
@@ -233,7 +256,7 @@ def test_a_modality_never_seen_in_training(fuse: Concatenate | Average) -> None:
     assert np.isfinite(fusion.apply(blocks, present)).all()
     none = fusion.apply(without, seen)
     assert none.tobytes() == fusion.apply(blocks, seen).tobytes()
-    if fusion.method == "concatenate":
+    if fuse.method == "concatenate":
         a, b = fusion.slices["audio"]
         assert b > a
         assert not none[:, a:b].any()
@@ -248,7 +271,7 @@ def test_fewer_than_two_training_rows(fuse: Concatenate | Average, n: int) -> No
     fused = fusion.apply(blocks, everywhere(blocks))
     assert fused.shape == (60, fusion.dimension)
     assert np.isfinite(fused).all()
-    if fusion.method == "concatenate" and fusion.dimension == sum(DIMS.values()):
+    if fuse.method == "concatenate" and fusion.dimension == sum(DIMS.values()):
         assert np.array_equal(fused, np.hstack(list(blocks.values())))
 
 
@@ -349,26 +372,27 @@ def test_projections_are_the_same_bits_alone(k: int) -> None:
     # In float64, where BLAS adds up one row in another order than many.
     rng = np.random.default_rng(0)
     rows, weights = rng.normal(size=(200, 333)).astype(np.float32), rng.normal(size=(333, k))
-    branch = Branch("v", 333, 0, k, np.zeros(k), rng.normal(size=333), weights=weights)
+    learnt = {"fill": np.zeros(k), "mean": rng.normal(size=333), "weights": weights}
+    node = Node("v", ("v",), (), "concatenate", None, 333, k, **learnt)
     together, alone = np.empty((200, k)), np.empty((200, k))
-    branch.write(rows, together)
+    node.write({"v": rows}, {"v": np.ones(200, bool)}, together)
     for i in range(200):
-        branch.write(rows[[i]], alone[i : i + 1])
+        node.write({"v": rows[[i]]}, {"v": np.ones(1, bool)}, alone[i : i + 1])
     assert alone.tobytes() == together.tobytes()
 
 
 def test_no_more_is_needed_than_is_used() -> None:
     plain = Concatenate(scale="none")
-    assert needs(plain, "zero", "image") == "nothing"
+    assert need_of(plain, "zero", "image") == "nothing"
     known = {"v": Moments.of(np.ones((4, 1)), False)}
-    assert not fit(plain, "zero", known, {"v": 1}, {"v": ["a"]}).branches[0].fill.any()
-    assert needs(plain, "mean", "image") == "means"
-    assert needs(Concatenate(), "zero", "image") == "diagonal"
-    assert needs(Concatenate(scale="block"), "mean", "image") == "diagonal"
-    assert needs(Concatenate(pca=3), "zero", "image") == "full"
+    assert not fit(plain, "zero", known, {"v": 1}, {"v": ["a"]}).heads[0].fill.any()
+    assert need_of(plain, "mean", "image") == "means"
+    assert need_of(Concatenate(), "zero", "image") == "diagonal"
+    assert need_of(Concatenate(scale="block"), "mean", "image") == "diagonal"
+    assert need_of(Concatenate(pca=3), "zero", "image") == "full"
     one = Concatenate(scale="none", pca={"audio": 3})
-    assert [needs(one, "zero", name) for name in ("image", "audio")] == ["nothing", "full"]
-    assert needs(Average(method="average", scale="none"), "zero", "image") == "full"
+    assert [need_of(one, "zero", name) for name in ("image", "audio")] == ["nothing", "full"]
+    assert need_of(Average(method="average", scale="none"), "zero", "image") == "full"
 
 
 def test_moments_that_do_not_fit() -> None:

@@ -96,6 +96,29 @@ def test_values_of_the_wrong_kind(tmp_path):
     assert [r["problem"] for r in rows] == [None, "not_a_number", "infinite"]
 
 
+def test_lists_that_are_written_as_text(tmp_path):
+    """Such as CSV has them; each with what it means, or with the problem."""
+    texts = {
+        "[1, 2.5, -3e2]": [1, 2.5, -300],
+        "1 2  3": [1, 2, 3],
+        " [ 1.\n 2. ] ": [1, 2],
+        "7": [7],
+        "[]": [],
+        "": None,
+        "[1,,nan,+2]": [1, None, None, 2],
+        "[1, x]": "not_a_list",
+        "[[1], 2]": "not_a_list",
+        "[1_0]": "not_a_list",
+        "[1, inf]": "infinite",
+    }
+    columns = {"key": [f"k{i}" for i in range(len(texts))], "v": list(texts)}
+    for format, path in write_all(tmp_path, columns).items():
+        rows = rows_of(plan(path, format=format, columns={"v": "list"}))
+        got = [r["problem"] or r["v"] for r in rows]
+        assert got == list(texts.values()), format
+        assert all("'v'" in r["message"] for r in rows if r["problem"])
+
+
 def test_keys_that_cannot_be_used(tmp_path):
     lines = [{"key": v} for v in ("a", None, "", 1.0, [1], True, 7)] + [{"other": 1}]
     file = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)))

@@ -1,7 +1,10 @@
 """How records become numbers: one module a kind of modality, and how extractors are found.
 
 base: what an extractor is, and the batches that it reads.
-image, audio, text, table, vector: decoding of that kind of record, and its extractors.
+image, audio, text, table, vector, series: decoding of that kind of record, and its extractors.
+video: decoding of videos, whose frames the extractors of images read.
+model: deep models as extractors, of any kind of record.
+importing: what a dotted name stands for.
 pooling: several rows of a key become one.
 extracting: the above put to work on the files of an output.
 
@@ -12,30 +15,53 @@ no image library. None imports Beam.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
-import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.problems import nearest
-from schemas.recipe import Modality
+from schemas.options.entry_points import dotted_name
+from schemas.recipe import Modality, VideoModality
 from transforms.extractors.base import Context, Extractor
+from transforms.extractors.importing import find
+from transforms.extractors.video.frames import OnFrames
 
 BUILTIN = {
     ("image", "hog"): "transforms.extractors.image.hog.Hog",
+    ("image", "sift"): "transforms.extractors.image.sift.Sift",
     ("image", "color"): "transforms.extractors.image.color.Color",
+    ("image", "lbp"): "transforms.extractors.image.lbp.Lbp",
     ("image", "pixels"): "transforms.extractors.image.pixels.Pixels",
+    ("image", "hu"): "transforms.extractors.image.hu.Hu",
     ("audio", "log_mel"): "transforms.extractors.audio.log_mel.LogMel",
+    ("audio", "mfcc"): "transforms.extractors.audio.mfcc.Mfcc",
+    ("audio", "spectral"): "transforms.extractors.audio.spectral.Spectral",
+    ("audio", "pitch"): "transforms.extractors.audio.pitch.Pitch",
     ("text", "tfidf"): "transforms.extractors.text.tfidf.Tfidf",
+    ("text", "tfidf_characters"): "transforms.extractors.text.tfidf.TfidfCharacters",
+    ("text", "statistics"): "transforms.extractors.text.statistics.TextStatistics",
     ("table", "columns"): "transforms.extractors.table.columns.Columns",
     ("vector", "vector"): "transforms.extractors.vector.vector.Vector",
+    ("series", "statistics"): "transforms.extractors.series.statistics.Statistics",
+    ("series", "resampled"): "transforms.extractors.series.resampled.Resampled",
+    ("series", "bands"): "transforms.extractors.series.bands.Bands",
+    ("image", "onnx"): "transforms.extractors.model.onnx.OnnxOfImages",
+    ("audio", "onnx"): "transforms.extractors.model.onnx.OnnxOfAudio",
+    ("text", "onnx"): "transforms.extractors.model.onnx.OnnxOfTexts",
+    ("table", "onnx"): "transforms.extractors.model.onnx.OnnxOfTables",
+    ("vector", "onnx"): "transforms.extractors.model.onnx.OnnxOfVectors",
+    ("image", "handler"): "transforms.extractors.model.handler.HandlerOfImages",
+    ("audio", "handler"): "transforms.extractors.model.handler.HandlerOfAudio",
+    ("text", "handler"): "transforms.extractors.model.handler.HandlerOfTexts",
+    ("table", "handler"): "transforms.extractors.model.handler.HandlerOfTables",
+    ("vector", "handler"): "transforms.extractors.model.handler.HandlerOfVectors",
 }
-"""Dotted name of each built-in extractor, by kind of modality and name in a recipe."""
+"""Dotted name of each built-in extractor, by kind of record that it reads and name in a recipe."""
+
+READS = {"video": ("video", "image")}
+"""Kinds of extractors that read a kind of modality besides those of the same kind."""
 
 
 def build(modality: Modality, context: Context) -> list[Extractor]:
@@ -56,22 +82,28 @@ def identity(extractor: Extractor) -> dict[str, Any]:
     """What the numbers depend on besides options and data, JSON-ready, for fingerprints.
 
     The class and its version; of a class that is not built in also its file's hash, so that a
-    change of the file counts even where its author forgot to raise the version.
+    change of the file counts even where its author forgot to raise the version; and the same of
+    what else it uses.
 
     Raises:
-        ValueError: the class has no file, such as one typed at a prompt.
+        ValueError: a class has no file, such as one typed at a prompt.
     """
-    cls = type(extractor)
-    found: dict[str, Any] = {
-        "class": f"{cls.__module__}.{cls.__qualname__}",
-        "version": cls.version,
-    }
-    if not cls.__module__.startswith(f"{__name__}."):
+    found = _identity(type(extractor))
+    uses = [_identity(one) for one in extractor.uses()]
+    return found | ({"uses": uses} if uses else {})
+
+
+def _identity(code: Callable) -> dict[str, Any]:
+    name = f"{code.__module__}.{code.__qualname__}"
+    found: dict[str, Any] = {"class": name}
+    if isinstance(code, type) and issubclass(code, Extractor):
+        found["version"] = code.version
+    if not name.startswith(f"{__name__}."):
         try:
-            file = inspect.getfile(cls)
+            file = inspect.getfile(code)
         except (TypeError, OSError) as error:
             raise ValueError(
-                f"{found['class']} is not in a file, so a change of it could not be noticed: "
+                f"{name} is not in a file, so a change of it could not be noticed: "
                 "put it into a module"
             ) from error
         found["sha256"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
@@ -101,9 +133,11 @@ def feature_names(
 
 
 def _build(name: str, options: dict[str, Any], modality: Modality, context: Context) -> Extractor:
-    cls = _class(BUILTIN.get((modality.kind, name), name))
+    kinds = READS.get(modality.kind, (modality.kind,))
+    known = next((BUILTIN[k, name] for k in kinds if (k, name) in BUILTIN), None)
+    cls = _class(known or dotted_name(name))
     kind = getattr(cls, "kind", None)
-    if kind != modality.kind:
+    if kind not in kinds:
         reads = f"reads {kind!r}" if kind else "does not say its `kind`"
         raise ValueError(f"{name} {reads}, but the modality's kind is {modality.kind!r}")
     try:
@@ -121,48 +155,14 @@ def _build(name: str, options: dict[str, Any], modality: Modality, context: Cont
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
     extractor.context = context
+    if isinstance(modality, VideoModality) and kind == "image":
+        return OnFrames(extractor, modality.pool)
     return extractor
 
 
 def _class(dotted: str) -> type[Extractor]:
-    module_name, _, attribute = dotted.rpartition(".")
-    module = _module(dotted, module_name)
-    found = getattr(module, attribute, None)
-    if found is None:
-        near = nearest(attribute, [one for one in vars(module) if not one.startswith("_")])
-        raise ValueError(f"{dotted}: module {module_name!r} has no {attribute!r}{near}")
+    found = find(dotted)
     if not (isinstance(found, type) and issubclass(found, Extractor)):
         base = f"{Extractor.__module__}.{Extractor.__qualname__}"
         raise ValueError(f"{dotted} is not a subclass of {base}")
     return found
-
-
-def _module(dotted: str, name: str) -> ModuleType:
-    """Import a module, part by part, to tell the part that is not there from a broken one."""
-    parts = name.split(".")
-    module: ModuleType | None = None
-    for i in range(len(parts)):
-        part = ".".join(parts[: i + 1])
-        try:
-            module = importlib.import_module(part)
-        except ModuleNotFoundError as error:
-            if error.name != part:
-                raise _failed(dotted, part, error) from error
-            if module is None:
-                raise ValueError(
-                    f"{dotted}: there is no module {part!r}; install it, or put the folder that "
-                    "it is in on PYTHONPATH"
-                ) from error
-            known = [one.name for one in pkgutil.iter_modules(getattr(module, "__path__", []))]
-            raise ValueError(
-                f"{dotted}: {module.__name__!r} has no module {parts[i]!r}"
-                f"{nearest(parts[i], known)}"
-            ) from error
-        except Exception as error:  # a user's module may raise anything
-            raise _failed(dotted, part, error) from error
-    assert module is not None, "a dotted name has a part before its last dot"
-    return module
-
-
-def _failed(dotted: str, part: str, error: Exception) -> ValueError:
-    return ValueError(f"{dotted}: importing {part!r} failed: {type(error).__name__}: {error}")

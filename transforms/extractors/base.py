@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -31,12 +31,12 @@ class Context:
 
     Attributes:
         columns: the columns of a table or vector, in order, and what each holds
-            (`number` or `category`); empty for other kinds.
-        rate: samples a second of decoded audio, 0 for other kinds.
+            (`number`, `category`, `time` or `boolean`); empty for other kinds.
+        rate: samples a second of decoded audio, or values a second of series; 0 for other kinds.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
-    rate: int = 0
+    rate: float = 0
 
 
 @dataclass
@@ -48,8 +48,11 @@ class Batch:
             image: a list of uint8[height, width, 3], red, green, blue;
             audio: a list of float32[samples], mono, at the modality's rate, about -1 to 1;
             text: a list of str;
-            table: a pyarrow.Table, numbers as float64 (null: missing) and categories as string;
-            vector: float64[n, d].
+            table: a pyarrow.Table, numbers as float64, categories as string, times as
+                timestamp[us, UTC] and booleans as bool (null: missing);
+            vector: float64[n, d];
+            series: a list of float64[values], at least one, finite;
+            video: a list of lists of frames, each as an image, in the order of time.
         failures: what `fail` was told, by row.
     """
 
@@ -79,7 +82,8 @@ class Extractor:
     have finished.
 
     Class attributes:
-        kind: image, audio, text, table or vector.
+        kind: image, audio, text, table, vector, series or video; one of images also reads the
+            frames of videos.
         version: to be raised when the numbers change for the same options.
         rounds: passes over the training rows that it learns from; a property may tell it from
             the options.
@@ -93,6 +97,17 @@ class Extractor:
     def __init__(self, **options: Any) -> None:
         if options:
             raise TypeError(f"{type(self).__name__} has no options, got: {', '.join(options)}")
+
+    def check(self) -> None:
+        """Look before work starts, and not in its workers, for what its options alone do not tell.
+
+        Raises:
+            ValueError: it cannot work; says what to change in the recipe.
+        """
+
+    def uses(self) -> Sequence[Callable]:
+        """Classes and functions whose code the numbers depend on, besides its own class."""
+        return ()
 
     def names(self) -> list[str]:
         """Names of the d dimensions, in order; of a fitted extractor, after `load`."""

@@ -32,8 +32,9 @@ from transforms.extractors.pooling import Pooled
 from transforms.records import payloads
 from transforms.records.letters import dead_letters, write_dead_letters
 
-# Rows decoded at once. They bound memory, and are part of nothing's result.
-BATCH = {"image": 64, "audio": 64, "text": 256, "table": 4096, "vector": 4096}
+# Rows decoded at once; of videos, frames. They bound memory, and are part of nothing's result.
+BATCH = {"image": 64, "audio": 64, "video": 64, "text": 256, "series": 64}
+BATCH |= {"table": 4096, "vector": 4096}
 
 MERGE = 16  # states of batches merged at once: bounds memory, and fixes the order of sums
 
@@ -43,7 +44,7 @@ Training = Callable[[pa.Array], np.ndarray]
 
 def context_of(modality: ModalityPlan) -> Context:
     """What extractors may know of a modality."""
-    if modality.recipe.kind == "audio":
+    if modality.recipe.kind in ("audio", "series"):
         return Context(rate=modality.recipe.rate)
     if modality.recipe.kind == "table":
         return Context(columns=dict(modality.source.columns))
@@ -69,8 +70,11 @@ def rounds(modality: ModalityPlan) -> int:
 def extract_identity(modality: ModalityPlan) -> dict:
     """What the features depend on besides the records, JSON-ready, for fingerprints."""
     found = extractors_of(modality)
+    recipe = modality.recipe.model_dump(mode="json", exclude={"source", "payload"})
+    # A model is what is in its file, wherever that lies.
+    recipe["extract"].get("onnx", {}).pop("path", None)
     return {
-        "recipe": modality.recipe.model_dump(mode="json", exclude={"source", "payload"}),
+        "recipe": recipe,
         "columns": modality.source.columns,
         "widths": modality.widths,
         "extractors": [identity(extractor) for _, extractor in found],
@@ -92,14 +96,14 @@ class _Decoded:
 def decoded_batches(plan: Plan, modality: ModalityPlan, bucket: int) -> Iterator[_Decoded]:
     """Decoded records of a bucket, in order, a batch at a time."""
     path = Layout(plan.output, plan.buckets).records(modality.name, bucket)
-    size = BATCH[modality.recipe.kind]
+    size = max(1, BATCH[modality.recipe.kind] // getattr(modality.recipe, "frames", 1))
     with open_parquet(path) as file:
-        tables = file.iter_batches(batch_size=size, use_threads=False)
+        batches = file.iter_batches(size, use_threads=False)
+        tables = (pa.Table.from_batches([batch]) for batch in batches)
         if has_payload(modality.source):
-            yield from _decode_payloads(modality, (pa.Table.from_batches([t]) for t in tables))
+            yield from _decode_payloads(modality, tables)
         else:
-            for record_batch in tables:
-                yield _decode_values(modality, pa.Table.from_batches([record_batch]))
+            yield from (_decode_values(modality, table) for table in tables)
 
 
 def _decode_values(modality: ModalityPlan, rows: pa.Table) -> _Decoded:
@@ -110,11 +114,11 @@ def _decode_values(modality: ModalityPlan, rows: pa.Table) -> _Decoded:
     if modality.recipe.kind == "vector":
         from transforms.extractors.vector.decoding import decode_columns
 
-        matrix, wrong = decode_columns(values, modality.widths)
-        keep = np.ones(len(rows), bool)
-        keep[list(wrong)] = False
-        lost = [(where.filter(pa.array(~keep)), [wrong[i] for i in sorted(wrong)])] if wrong else []
-        return _Decoded(Batch(matrix[keep]), where.filter(pa.array(keep)), lost)
+        return _without(where, *decode_columns(values, modality.widths))
+    if modality.recipe.kind == "series":
+        from transforms.extractors.series.decoding import decode_lists
+
+        return _without(where, *decode_lists(values, modality.recipe.max_length))
     from transforms.extractors.text.decoding import check
 
     columns = [pc.fill_null(values.column(name), "") for name in values.column_names]
@@ -152,19 +156,25 @@ def _decode_payloads(modality: ModalityPlan, tables: Iterator[pa.Table]) -> Iter
 
 def _each(modality: ModalityPlan, where: pa.Table, found: list, decode: Callable) -> _Decoded:
     """Decode one by one: libraries for files take one at a time."""
-    items, wrong, keep = [], [], np.ones(len(where), bool)
+    items, wrong = [], {}
     for i, one in enumerate(found):
         try:
             if isinstance(one, BadRecord):
                 raise one
             items.append(decode(one, modality.recipe))
         except BadRecord as bad:
-            wrong.append(bad)
-            keep[i] = False
+            items.append(None)
+            wrong[i] = bad
+    return _without(where, items, wrong)
+
+
+def _without(where: pa.Table, items: list | np.ndarray, wrong: dict[int, BadRecord]) -> _Decoded:
+    """The rows that can be used; the others, by position, with what is wrong."""
     if not wrong:
         return _Decoded(Batch(items), where, [])
-    lost = [(where.filter(pa.array(~keep)), wrong)]
-    return _Decoded(Batch(items), where.filter(pa.array(keep)), lost)
+    keep = ~np.isin(np.arange(len(where)), list(wrong))
+    lost = [(where.filter(pa.array(~keep)), [wrong[i] for i in sorted(wrong)])]
+    return _Decoded(_masked(Batch(items), keep), where.filter(pa.array(keep)), lost)
 
 
 # --- fit ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +11,26 @@ import pyarrow as pa
 from schemas import storage
 from schemas.arrays import load_arrays, save_arrays
 from schemas.layout import FUSED, Layout
+from schemas.options.fuse import Compare
 from schemas.plan import Plan
 from schemas.receipts import Receipt, fingerprint, once
 from schemas.tables import fused_schema, vectors, write_table
 from transforms.fusion.joining import Joined, feature_names, join_bucket
 from transforms.fusion.moments import Moments, merge_all
+from transforms.fusion.nodes import Node, arrays_of, json_of, nodes_of
 from transforms.fusion.splitting import Splits
-from transforms.fusion.strategies import Fusion, fit, needs
+from transforms.fusion.strategies import (
+    Fusion,
+    Need,
+    assemble,
+    fit_level,
+    incoming_rows,
+    incoming_width,
+    needs,
+    node_of,
+    parts_at,
+)
+from transforms.fusion.trees import Part, Tree, tree_of
 
 GROUP = 4  # buckets whose sums are merged by one process: fewer files of second moments
 
@@ -24,54 +38,85 @@ Upstream = dict[str, str]
 """Fingerprint of each modality's features (and the target's records) in one bucket."""
 
 
+def tree_of_plan(plan: Plan) -> Tree:
+    """The strategy of a run, whose shape is known."""
+    fuse = plan.recipe.fuse
+    assert not isinstance(fuse, Compare)
+    return tree_of(fuse, [modality.name for modality in plan.modalities])
+
+
 def needs_statistics(plan: Plan) -> bool:
     """Whether the recipe's fusion has anything to learn."""
-    return any(_needed(plan, m.name) != "nothing" for m in plan.modalities)
+    return any(_wanted(plan, level) for level in range(tree_of_plan(plan).levels))
 
 
-def _needed(plan: Plan, name: str) -> str:
-    return needs(plan.recipe.fuse, plan.recipe.join.missing, name)
+def _wanted(plan: Plan, level: int) -> dict[str, tuple[Part, Need]]:
+    """The parts that learn from statistics in one pass over the training rows, and from which."""
+    missing = plan.recipe.join.missing
+    parts = {part.name: part for part in parts_at(tree_of_plan(plan), level)}
+    found = {name: (part, needs(part, missing)) for name, part in parts.items()}
+    return {name: (part, need) for name, (part, need) in found.items() if need != "nothing"}
 
 
-def group_statistics(plan: Plan, upstream: dict[int, Upstream], splits: Splits) -> Receipt:
-    """Moments of each modality over the training rows of a group of consecutive buckets.
+def group_statistics(
+    plan: Plan, upstream: dict[int, Upstream], splits: Splits, level: int, before: str
+) -> Receipt:
+    """Moments of what comes into each part, over the training rows of a group of buckets.
 
     Args:
         plan: of the run.
-        upstream: bucket -> fingerprints of what is joined.
+        upstream: bucket -> fingerprints of what is joined; consecutive buckets.
         splits: who is in training.
+        level: of the parts in the strategy's tree.
+        before: fingerprint of what the levels before have learnt; empty at the first.
     """
     layout = Layout(plan.output, plan.buckets)
     buckets = sorted(upstream)
     own = fingerprint(
-        plan.fingerprints["join"], splits.fingerprint, [[b, upstream[b]] for b in buckets]
+        plan.fingerprints["join"], splits.fingerprint, [[b, upstream[b]] for b in buckets], before
     )
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
+        wanted, nodes = _wanted(plan, level), _load_nodes(plan, level)
         sums: dict[str, Moments] = {}
         rows = 0
         for bucket in buckets:
             joined = join_bucket(plan, bucket, splits)
             training = joined.fold >= 0
             rows += int(training.sum())
-            for name in (modality.name for modality in plan.modalities):
-                needed = _needed(plan, name)
-                if needed != "nothing":
-                    own = Moments.of(joined.present_features(name, training), needed == "full")
-                    sums[name] = merge_all([sums[name], own]) if name in sums else own
+            for name, (part, need) in wanted.items():
+                values = _incoming(plan, joined, training, part, nodes)
+                own = Moments.of(values, need == "full")
+                sums[name] = merge_all([sums[name], own]) if name in sums else own
         arrays: dict[str, np.ndarray] = {}
         for name, total in sums.items():
             arrays |= total.to_arrays(name)
-        path = layout.statistics(FUSED, buckets[0])
+        path = layout.statistics(_level(level), buckets[0])
         return {"training_rows": rows}, {path: save_arrays(path, arrays)}
 
-    return once(layout, "join", FUSED, buckets[0], own, work)
+    return once(layout, "join", _level(level), buckets[0], own, work)
 
 
-def finish_fusion(plan: Plan, parts: list[Receipt]) -> Receipt:
-    """Merge the groups' moments in bucket order, fit the fusion and save it.
+def _incoming(
+    plan: Plan, joined: Joined, training: np.ndarray, part: Part, nodes: dict[str, Node]
+) -> np.ndarray:
+    """float[k, d] of what comes into a part, in the training rows that have it."""
+    if not part.parts:
+        return joined.present_features(part.name, training)
+    names = [modality.name for modality in plan.modalities]
+    blocks = {name: joined.features(name)[training] for name in part.modalities}
+    here = {name: joined.present[training, names.index(name)] for name in part.modalities}
+    below = tuple(node_of(p, nodes) for p in part.parts)
+    rows = incoming_rows(part, below, incoming_width(part, below, {}), blocks, here)
+    assert rows is not None, "every modality has features, perhaps of no rows"
+    return rows
 
-    With no parts (a fusion that learns nothing) it is made from the recipe alone.
+
+def finish_fusion(plan: Plan, parts: list[Receipt], level: int) -> Receipt:
+    """Merge the groups' moments in bucket order, fit the parts of one level and save them.
+
+    With no parts (a fusion that learns nothing) it is made from the recipe alone. With the
+    last level the fusion is whole.
     """
     layout = Layout(plan.output, plan.buckets)
     parts = sorted(parts, key=lambda part: part.bucket)
@@ -81,22 +126,44 @@ def finish_fusion(plan: Plan, parts: list[Receipt]) -> Receipt:
     def work() -> tuple[dict[str, int], dict[str, int]]:
         totals: dict[str, Moments] = {}
         for part in parts:
-            arrays = load_arrays(layout.statistics(FUSED, part.bucket))
-            for name in names:
-                if any(key.startswith(f"{name}/") for key in arrays):
-                    one = Moments.from_arrays(name, arrays)
-                    totals[name] = merge_all([totals[name], one]) if name in totals else one
+            arrays = load_arrays(layout.statistics(_level(level), part.bucket))
+            for name in _wanted(plan, level):
+                one = Moments.from_arrays(name, arrays)
+                totals[name] = merge_all([totals[name], one]) if name in totals else one
+        tree = tree_of_plan(plan)
         dims = {name: len(own_names) for name, own_names in names.items()}
-        fusion = fit(plan.recipe.fuse, plan.recipe.join.missing, totals, dims, names)
-        arrays_path, meta_path = layout.fitted("fusion.npz"), layout.fitted("fusion.json")
-        data = json.dumps(fusion.to_json(), indent=1, sort_keys=True).encode()
-        storage.write_bytes(meta_path, data)
-        return {}, {
-            arrays_path: save_arrays(arrays_path, fusion.to_arrays()),
-            meta_path: len(data),
-        }
+        missing = plan.recipe.join.missing
+        nodes = fit_level(tree, level, missing, totals, dims, _load_nodes(plan, level))
+        if level + 1 < tree.levels:
+            learnt = tuple(nodes.values())
+            return {}, _save(_nodes_path(plan, level), arrays_of(learnt), json_of(learnt))
+        fusion = assemble(tree, nodes, names)
+        return {}, _save(layout.fitted("fusion"), fusion.to_arrays(), fusion.to_json())
 
-    return once(layout, "fitted", FUSED, 0, own, work)
+    return once(layout, "fitted", _level(level), 0, own, work)
+
+
+def _level(level: int) -> str:
+    return f"{FUSED}/level-{level}"
+
+
+def _nodes_path(plan: Plan, level: int) -> str:
+    return Layout(plan.output, plan.buckets).at("statistics", FUSED, f"level-{level}")
+
+
+def _save(path: str, arrays: dict[str, np.ndarray], meta: Any) -> dict[str, int]:
+    data = json.dumps(meta, indent=1, sort_keys=True).encode()
+    storage.write_bytes(f"{path}.json", data)
+    return {f"{path}.npz": save_arrays(f"{path}.npz", arrays), f"{path}.json": len(data)}
+
+
+def _load_nodes(plan: Plan, level: int) -> dict[str, Node]:
+    """What the levels before one have learnt."""
+    if level == 0:
+        return {}
+    path = _nodes_path(plan, level - 1)
+    meta = json.loads(storage.read_bytes(f"{path}.json"))
+    return {node.name: node for node in nodes_of(load_arrays(f"{path}.npz"), meta)}
 
 
 def load_fusion(output: str) -> Fusion:

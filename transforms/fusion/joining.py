@@ -26,6 +26,7 @@ class Joined:
         present: bool[n, m], in the recipe's order of modalities.
         label: text or float64, null where there is none.
         group: text, null where there is none.
+        domain: text, null where there is none.
         fold: int32[n], -1 for test rows.
         dropped: number of keys that the join's policy drops.
         labels_without_records: number of labelled keys that no modality has.
@@ -38,6 +39,7 @@ class Joined:
     present: np.ndarray
     label: pa.Array
     group: pa.Array
+    domain: pa.Array
     fold: np.ndarray
     dropped: int
     labels_without_records: int
@@ -104,30 +106,36 @@ def join_bucket(plan: Plan, bucket: int, splits: Splits) -> Joined:
             index[name] = pc.fill_null(at, -1).to_numpy(zero_copy_only=False).astype(np.int32)
     present = np.stack([index[name] >= 0 for name in names], axis=1)
 
-    label, group, unused = _labels(plan, bucket, keys, every)
+    (label, group, domain), unused = _labels(plan, bucket, keys, every)
     fold = splits.assign(keys, group)
-    return Joined(
-        plan, bucket, keys, index, present, label, group, fold, len(every) - len(keys), unused
-    )
+    dropped = len(every) - len(keys)
+    return Joined(plan, bucket, keys, index, present, label, group, domain, fold, dropped, unused)
 
 
-def _labels(
-    plan: Plan, bucket: int, keys: pa.Array, every: pa.Array
-) -> tuple[pa.Array, pa.Array, int]:
-    """Label and group of each key, and the number of labelled keys that no modality has."""
-    n = len(keys)
-    target = plan.recipe.target
+def _labels(plan: Plan, bucket: int, keys: pa.Array, every: pa.Array) -> tuple[list[pa.Array], int]:
+    """Label, group and domain of each key, and the number of labelled keys that no modality has."""
+    target, train = plan.recipe.target, plan.recipe.train
     if target is None or plan.target is None:
-        return pa.nulls(n, pa.string()), pa.nulls(n, pa.string()), 0
+        return [pa.nulls(len(keys), pa.string())] * 3, 0
     records = read_table(Layout(plan.output, plan.buckets).records(TARGET, bucket))
     own = records.column("key").combine_chunks()
     at = pc.index_in(keys, own)
-    label = records.column(target.column).combine_chunks().take(at)
-    group = pa.nulls(n, pa.string())
-    if plan.recipe.split.group is not None:
-        group = records.column(plan.recipe.split.group).combine_chunks().take(at)
-    unused = len(own) - (pc.sum(pc.is_in(own, every)).as_py() or 0)
-    return label, group, unused
+    found = [
+        pa.nulls(len(keys), pa.string())
+        if column is None
+        else records.column(column).combine_chunks().take(at)
+        for column in (target.column, plan.recipe.split.group, train.domain if train else None)
+    ]
+    return found, len(own) - (pc.sum(pc.is_in(own, every)).as_py() or 0)
+
+
+def group_sizes(plan: Plan, bucket: int) -> dict[str, int]:
+    """Number of keys of each group in one bucket of the target's records."""
+    column = plan.recipe.split.group
+    assert column is not None
+    records = read_table(Layout(plan.output, plan.buckets).records(TARGET, bucket), [column])
+    counts = pc.value_counts(records.column(column)).to_pylist()
+    return {pair["values"]: pair["counts"] for pair in counts if pair["values"] is not None}
 
 
 def training_rows(plan: Plan, bucket: int, keys: pa.Array, splits: Splits) -> np.ndarray:

@@ -1,81 +1,43 @@
-"""Fusion strategies: how the features of all modalities become one vector a key.
+"""How modalities become one vector: fitted nodes, one a part of a strategy's tree.
 
-Each modality is centred, scaled and, where asked, projected onto its principal components;
-then the modalities are put side by side (`concatenate`) or averaged (`average`).
-
-All of it is learnt from the training rows in which the modality is present; see `components`.
+All of it is learnt from the training rows in which a part is present; see `components`.
 
 A modality that a key lacks:
-    concatenate: its slice of the fused vector is filled. Where features are centred, both
-        `mean` and `zero` are zeros. Where they are raw (scale `none`, no components), `mean` is
-        the training mean and `zero` is zeros, always of the fused vector's slice.
-    average: it is left out of the mean; with no modality present the vector is zeros.
+    side by side: its slice of the vector is filled. Where features are centred, both `mean` and
+        `zero` are zeros. Where they are raw (scale `none`, no components), `mean` is the
+        training mean and `zero` is zeros.
+    averaged: it is left out of the mean; with no modality present the vector is zeros.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from schemas.recipe import Average, Concatenate
 from transforms.fusion.components import axes_of_covariance, axes_of_rows, scaling
+from transforms.fusion.correlation import shared_variables
 from transforms.fusion.moments import Moments
+from transforms.fusion.nodes import (
+    Blocks,
+    Here,
+    Node,
+    arrays_of,
+    check_block,
+    json_of,
+    nodes_of,
+    presence,
+    side_by_side,
+)
+from transforms.fusion.trees import Part, Tree
 
 Missing = Literal["mean", "zero"]
 Need = Literal["nothing", "means", "diagonal", "full"]
-Blocks = Mapping[str, np.ndarray | None]
-"""Features by modality, float32[n, d], or None where no row has the modality."""
 
-ROWS = 128
-"""Rows that are centred and projected at a time; a recurring shape keeps BLAS on one path."""
-
-
-@dataclass(frozen=True, eq=False)
-class Branch:
-    """What was learnt for one modality.
-
-    Attributes:
-        name: the modality.
-        dimension: d, of its features.
-        start, stop: its slice of the fused vector, of width k.
-        fill: float32[k], for keys that lack the modality.
-        mean: float64[d] to subtract, or None where features are left raw.
-        factor: float64[d] to multiply by after that, where there are no components.
-        weights: float64[d, k], factors and loadings in one, where there are.
-    """
-
-    name: str
-    dimension: int
-    start: int
-    stop: int
-    fill: np.ndarray
-    mean: np.ndarray | None = None
-    factor: np.ndarray | None = None
-    weights: np.ndarray | None = None
-
-    def write(self, block: np.ndarray, out: np.ndarray) -> None:
-        """Write the k values of every row of `block` [n, d] to `out` [n, k]."""
-        if self.mean is None:
-            out[...] = block
-            return
-        scratch = np.empty((ROWS, self.dimension))
-        product = np.empty((ROWS, out.shape[1]))
-        # Rows that lack the modality may hold anything; what comes of them is thrown away.
-        with np.errstate(invalid="ignore", over="ignore"):
-            for start in range(0, len(block), ROWS):
-                rows = min(ROWS, len(block) - start)
-                scratch[:rows] = block[start : start + rows]
-                scratch[rows:] = self.mean
-                scratch -= self.mean
-                if self.weights is not None:
-                    np.matmul(scratch, self.weights, out=product)
-                    out[start : start + rows] = product[:rows]
-                elif self.factor is not None:
-                    scratch *= self.factor
-                    out[start : start + rows] = scratch[:rows]
+SHRINKAGE = 0.1
+"""Of each part's covariance, where variables that parts have in common are looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +45,12 @@ class Fusion:
     """A fitted strategy: a value that is saved, and the very same at prediction.
 
     Attributes:
-        method: `concatenate` or `average`.
         names: of the fused vector's dimensions, such as `image.hog.y0x0b1` or `audio.pc0`.
-        branches: one a modality, in the recipe's order.
+        heads: side by side in the fused vector.
     """
 
-    method: Literal["concatenate", "average"]
     names: list[str]
-    branches: tuple[Branch, ...]
+    heads: tuple[Node, ...]
 
     @property
     def dimension(self) -> int:
@@ -99,10 +59,19 @@ class Fusion:
 
     @property
     def slices(self) -> dict[str, tuple[int, int]]:
-        """First and past-the-last dimension of each modality; one for all, called `average`."""
-        if self.method == "average":
-            return {"average": (0, self.dimension)}
-        return {b.name: (b.start, b.stop) for b in self.branches}
+        """First and past-the-last dimension of each part that stands by itself in the vector."""
+        found: dict[str, tuple[int, int]] = {}
+        start = 0
+        for head in self.heads:
+            for part in side_by_side(head):
+                found[part.name] = (start, start + part.width)
+                start += part.width
+        return found
+
+    def of_heads(self) -> dict[str, tuple[int, int]]:
+        """First and past-the-last dimension of each head."""
+        ends = np.cumsum([head.width for head in self.heads]).tolist()
+        return {h.name: (end - h.width, end) for h, end in zip(self.heads, ends, strict=True)}
 
     def apply(self, blocks: Blocks, present: np.ndarray) -> np.ndarray:
         """Fuse n rows.
@@ -123,44 +92,26 @@ class Fusion:
         Raises:
             ValueError: a modality is lacking, or has other dimensions than at the fit.
         """
-        columns = _columns(blocks, present)
-        n = len(present)
-        for branch in self.branches:
-            _check_block(branch.name, branch.dimension, blocks, present)
-        if self.method == "concatenate":
-            fused = np.empty((n, self.dimension), dtype=np.float32)
-            for b in self.branches:
-                part = fused[:, b.start : b.stop]
-                _write_present(b, blocks[b.name], present[:, columns[b.name]], part)
-            return fused
-        total = np.zeros((n, self.dimension))
-        part = np.empty_like(total)
-        for b in self.branches:
-            _write_present(b, blocks[b.name], present[:, columns[b.name]], part)
-            total += part
-        counts = present[:, [columns[b.name] for b in self.branches]].sum(axis=1)
-        total /= np.maximum(counts, 1)[:, None]
-        return total.astype(np.float32)
+        here = presence(blocks, present)
+        for head in self.heads:
+            for node in head.everything():
+                if not node.parts:
+                    check_block(node.name, node.dimension, blocks, present)
+        fused = np.empty((len(present), self.dimension), dtype=np.float32)
+        for head, (start, stop) in zip(self.heads, self.of_heads().values(), strict=True):
+            head.write(blocks, here, fused[:, start:stop])
+        return fused
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All that was fitted, as arrays of numbers by name, such as `image/mean`."""
-        return {f"{b.name}/{part}": getattr(b, part) for b in self.branches for part in _parts(b)}
+        return arrays_of(self.heads)
 
     def to_json(self) -> dict[str, Any]:
-        """The rest: method, names, slices and what arrays there are, ready for JSON."""
+        """The rest: names, slices and what arrays there are, ready for JSON."""
         return {
-            "method": self.method,
             "names": self.names,
             "slices": {name: list(ends) for name, ends in self.slices.items()},
-            "modalities": [
-                {
-                    "name": b.name,
-                    "dimension": b.dimension,
-                    "slice": [b.start, b.stop],
-                    "arrays": _parts(b),
-                }
-                for b in self.branches
-            ],
+            "heads": json_of(self.heads),
         }
 
     @classmethod
@@ -170,202 +121,235 @@ class Fusion:
         Raises:
             ValueError: an array is lacking.
         """
-        branches = []
-        for m in meta["modalities"]:
-            lacking = [a for a in m["arrays"] if f"{m['name']}/{a}" not in arrays]
-            if lacking:
-                raise ValueError(
-                    f"the fitted fusion has no array {m['name']}/{lacking[0]}: its files do not "
-                    "belong together; run the fusion again"
-                )
-            learnt = {a: arrays[f"{m['name']}/{a}"] for a in m["arrays"]}
-            start, stop = m["slice"]
-            branches.append(Branch(m["name"], m["dimension"], start, stop, **learnt))
-        return cls(meta["method"], list(meta["names"]), tuple(branches))
+        return cls(list(meta["names"]), nodes_of(arrays, meta["heads"]))
 
 
-def needs(fuse: Concatenate | Average, missing: Missing, modality: str) -> Need:
-    """What `fit` must know of a modality's training rows, the least of: nothing, means, the
-    diagonal of the second moments, or all of them.
+# --- fitting ---------------------------------------------------------------------------------
+
+
+def needs(part: Part, missing: Missing) -> Need:
+    """What `learn` must know of what comes into a part, over the training rows that have it: the
+    least of nothing, means, the diagonal of the second moments, or all of them.
     """
-    if _components(fuse, modality) is not None:
+    if part.scale is None:
+        return "nothing"
+    if part.components is not None:
         return "full"
-    if fuse.scale != "none":
+    if part.scale != "none":
         return "diagonal"
     return "means" if missing == "mean" else "nothing"
 
 
-def fit(
-    fuse: Concatenate | Average,
+def parts_at(tree: Tree, level: int) -> list[Part]:
+    """The parts of a tree that are fitted in one pass over the training rows."""
+    return [p for h in tree.heads for p in h.everything() if p.learns and p.level == level]
+
+
+def fit_level(
+    tree: Tree,
+    level: int,
     missing: Missing,
     moments: Mapping[str, Moments],
     dims: Mapping[str, int],
-    names: Mapping[str, list[str]],
-) -> Fusion:
-    """Fit on the moments of the training rows.
+    fitted: Mapping[str, Node],
+) -> dict[str, Node]:
+    """Fit the parts of one level on the moments of what comes into them.
 
     Args:
-        fuse: the strategy, as in the recipe.
+        tree: the strategy.
+        level: from 0; that of the modalities themselves.
         missing: what stands in for a missing modality.
-        moments: of the training rows in which a modality is present, as `needs` says; a
-            modality that needs nothing may be left out.
-        dims: number of feature dimensions of each modality, in the recipe's order.
-        names: of these dimensions.
+        moments: of the training rows in which a part is present, as `needs` says; a part that
+            needs nothing may be left out.
+        dims: number of feature dimensions of each modality.
+        fitted: the nodes of the levels before.
+
+    Returns:
+        The nodes so far, by name.
 
     Raises:
-        ValueError: moments are lacking, or do not agree with `dims` and `names`.
+        ValueError: moments are lacking, or do not agree with `dims`.
     """
-    learnt = []
-    for name, d in dims.items():
-        need = needs(fuse, missing, name)
+    nodes = dict(fitted)
+    for part in parts_at(tree, level):
+        below = tuple(node_of(p, nodes) for p in part.parts)
+        d = incoming_width(part, below, dims)
+        need = needs(part, missing)
         if need == "nothing":
             known = Moments.empty(d, full=False)
-        elif name not in moments:
-            raise ValueError(f"{name}: fusion needs the moments ({need}) of its training rows")
+        elif part.name not in moments:
+            raise ValueError(f"{part.name}: fusion needs the moments ({need}) of its training rows")
         else:
-            known = moments[name]
+            known = moments[part.name]
         if len(known.mean) != d:
-            raise ValueError(f"{name}: {d} dimensions, but moments of {len(known.mean)}")
+            raise ValueError(f"{part.name}: {d} dimensions, but moments of {len(known.mean)}")
         if need == "full" and not known.full:
-            raise ValueError(f"{name}: principal components need the full second moments")
-        learnt.append(_learn(fuse, name, known, None))
-    return _assemble(fuse, learnt, names)
+            raise ValueError(f"{part.name}: principal components need the full second moments")
+        nodes[part.name] = _learn(part, below, known, None)
+    return nodes
 
 
 def fit_rows(
-    fuse: Concatenate | Average,
+    tree: Tree,
     missing: Missing,
     blocks: Blocks,
     present: np.ndarray,
     rows: np.ndarray,
-    modalities: Iterable[str],
     names: Mapping[str, list[str]],
 ) -> Fusion:
-    """Fit on rows in memory, such as those of one fold, as `fit` does on their moments.
+    """Fit on rows in memory, such as those of one fold, as `fit_level` does on their moments.
 
-    Where a modality has fewer rows than dimensions, its components come from the Gram matrix of
+    Where a part has fewer rows than dimensions, its components come from the Gram matrix of
     the rows, which takes 8 bytes a value of these rows and is much faster; both ways agree up to
     rounding.
 
     Args:
-        fuse: the strategy, as in the recipe.
+        tree: the strategy.
         missing: what stands in for a missing modality.
-        blocks: features of each modality.
+        blocks: features of each modality, at least those of the tree.
         present: bool[n, len(blocks)], a column a modality, in the order of `blocks`.
         rows: bool[n], the training rows; no other row is looked at.
-        modalities: those to fuse, in order; some or all of `blocks`.
         names: of each modality's dimensions.
 
     Raises:
         ValueError: a modality is lacking, or its dimensions do not agree with `names`.
     """
-    columns = _columns(blocks, present)
-    learnt = []
-    for name in modalities:
-        need = needs(fuse, missing, name)
-        d = len(names[name])
-        _check_block(name, d, blocks, present)
-        block = blocks[name]
-        seen = np.flatnonzero(present[:, columns[name]] & rows)
-        if block is None or need == "nothing":
-            learnt.append(_learn(fuse, name, Moments.empty(d, full=False), None))
-            continue
-        chosen = block if len(seen) == len(block) else block[seen]
-        few = len(chosen) < d
-        known = Moments.of(chosen, full=need == "full" and not few)
-        learnt.append(_learn(fuse, name, known, chosen if few else None))
-    return _assemble(fuse, learnt, names)
+    here = presence(blocks, present)
+    dims = {name: len(own) for name, own in names.items()}
+    nodes: dict[str, Node] = {}
+    chosen = _chosen(blocks, here, rows)
+    for level in range(tree.levels):
+        for part in parts_at(tree, level):
+            if not part.parts:
+                check_block(part.name, dims[part.name], blocks, present)
+            below = tuple(node_of(p, nodes) for p in part.parts)
+            d = incoming_width(part, below, dims)
+            need = needs(part, missing)
+            seen = incoming_rows(part, below, d, *chosen) if need != "nothing" else None
+            if seen is None:
+                nodes[part.name] = _learn(part, below, Moments.empty(d, full=False), None)
+                continue
+            few = len(seen) < d and part.shared == "pca"
+            known = Moments.of(seen, full=need == "full" and not few)
+            nodes[part.name] = _learn(part, below, known, seen if few else None)
+    return assemble(tree, nodes, names)
 
 
-def _components(fuse: Concatenate | Average, modality: str) -> int | None:
-    """Principal components asked for, or None."""
-    if isinstance(fuse, Average):
-        return fuse.dimension
-    return fuse.pca.get(modality) if isinstance(fuse.pca, dict) else fuse.pca
+def assemble(tree: Tree, nodes: Mapping[str, Node], names: Mapping[str, list[str]]) -> Fusion:
+    """The fusion of fitted nodes.
+
+    Args:
+        tree: the strategy.
+        nodes: by name, of all parts that learn.
+        names: of each modality's dimensions.
+
+    Raises:
+        ValueError: a node does not agree with `names`.
+    """
+    heads = tuple(node_of(head, nodes) for head in tree.heads)
+    labels: list[str] = []
+    for head in heads:
+        for part in side_by_side(head):
+            own = names.get(part.name, []) if not part.parts and part.weights is None else None
+            if own is not None and len(own) != part.width:
+                raise ValueError(f"{part.name}: {part.width} dimensions, but {len(own)} names")
+            own = own if own is not None else [f"pc{i}" for i in range(part.width)]
+            labels += [f"{part.name}.{label}" for label in own]
+    return Fusion(labels, heads)
 
 
-def _learn(
-    fuse: Concatenate | Average,
-    name: str,
-    known: Moments,
-    rows: np.ndarray | None,
-) -> Branch:
-    """One modality's branch, its slice starting at 0; `rows` if they are to be used for the PCA."""
-    d = len(known.mean)
-    wanted = _components(fuse, name)
-    if fuse.scale == "none" and wanted is None:
+def node_of(part: Part, nodes: Mapping[str, Node]) -> Node:
+    """A part's node: the fitted one, or one that only joins the fitted nodes below it."""
+    if part.learns:
+        return nodes[part.name]
+    below = tuple(node_of(p, nodes) for p in part.parts)
+    width = incoming_width(part, below, {})
+    return Node(part.name, part.modalities, below, part.method, part.shares, width, width)
+
+
+def incoming_width(part: Part, below: tuple[Node, ...], dims: Mapping[str, int]) -> int:
+    """d, the number of dimensions of what comes into a part."""
+    if not below:
+        return dims[part.name]
+    if part.method == "average" and part.shared == "pca":
+        return below[0].width
+    return sum(node.width for node in below)
+
+
+def incoming_rows(
+    part: Part, below: tuple[Node, ...], d: int, blocks: Blocks, here: Here
+) -> np.ndarray | None:
+    """float[k, d] of what comes into a part, in the k rows that have it; None if none ever has."""
+    # What parts have in common shows side by side, in the rows that have them all.
+    together = part.shared == "cca"
+    method = "concatenate" if together else part.method
+    joiner = Node(part.name, part.modalities, below, method, part.shares, d, d)
+    block = joiner.incoming(blocks, here)
+    if block is None:
+        return None
+    there = joiner.here(here)
+    if together:
+        there = np.logical_and.reduce([node.here(here) for node in below])
+    return block if there.all() else block[there]
+
+
+def _chosen(blocks: Blocks, here: Here, rows: np.ndarray) -> tuple[Blocks, Here]:
+    if rows.all():
+        return blocks, here
+    return (
+        {name: None if block is None else block[rows] for name, block in blocks.items()},
+        {name: there[rows] for name, there in here.items()},
+    )
+
+
+def _learn(part: Part, below: tuple[Node, ...], known: Moments, rows: np.ndarray | None) -> Node:
+    """The node of a part that learns; `rows` if they are to be used for the components."""
+    d, wanted = len(known.mean), part.components
+    common = (part.name, part.modalities, below, part.method, part.shares, d)
+    assert part.scale is not None
+    if part.scale == "none" and wanted is None:
         # With `zero` no moments are known, and their mean is zeros.
-        return Branch(name, d, 0, d, known.mean.astype(np.float32))
-    mean, factor = scaling(fuse.scale, known)
+        return Node(*common, d, known.mean.astype(np.float32))
+    if part.shared == "cca":
+        return _in_common(part, below, known)
+    mean, factor = scaling(part.scale, known)
     if wanted is None:
-        return Branch(name, d, 0, d, np.zeros(d, np.float32), mean, factor)
+        return Node(*common, d, np.zeros(d, np.float32), mean, factor)
     axes = np.zeros((0, d))
     if known.count >= 2 and rows is not None:
         axes = axes_of_rows(rows, mean, factor, wanted)
     elif known.count >= 2:
         axes = axes_of_covariance(known.covariance(), factor, wanted)
-    # A modality without any variation keeps one dimension, of zeros, so that it has a slice.
-    width = wanted if isinstance(fuse, Average) else max(1, len(axes))
+    # A part without any variation keeps one dimension, of zeros, so that it has a slice.
+    width = wanted if part.whole else max(1, len(axes))
     weights = np.zeros((d, width))
     weights[:, : len(axes)] = (axes * factor).T
-    return Branch(name, d, 0, width, np.zeros(width, np.float32), mean, weights=weights)
+    return Node(*common, width, np.zeros(width, np.float32), mean, weights=weights)
 
 
-def _assemble(
-    fuse: Concatenate | Average, learnt: list[Branch], names: Mapping[str, list[str]]
-) -> Fusion:
-    """The branches with their slices and names."""
-    for b in learnt:
-        if len(names[b.name]) != b.dimension:
-            raise ValueError(f"{b.name}: {b.dimension} dimensions, but {len(names[b.name])} names")
-    if isinstance(fuse, Average):
-        return Fusion("average", [f"average.pc{i}" for i in range(fuse.dimension)], tuple(learnt))
-    placed, labels = [], list[str]()
-    for b in learnt:
-        kept = names[b.name] if b.weights is None else [f"pc{i}" for i in range(b.stop)]
-        placed.append(replace(b, start=len(labels), stop=len(labels) + b.stop))
-        labels += [f"{b.name}.{label}" for label in kept]
-    return Fusion("concatenate", labels, tuple(placed))
+def _in_common(part: Part, below: tuple[Node, ...], known: Moments) -> Node:
+    """An average in the space of the variables that all parts together explain best.
 
-
-def _parts(branch: Branch) -> list[str]:
-    """The arrays that a branch has."""
-    return [a for a in ("fill", "mean", "factor", "weights") if getattr(branch, a) is not None]
-
-
-def _write_present(
-    branch: Branch, block: np.ndarray | None, here: np.ndarray, out: np.ndarray
-) -> None:
-    """Write the rows that are `here` to `out` [n, k], and the branch's fill to the others."""
-    if block is None:
-        out[...] = branch.fill
-        return
-    branch.write(block, out)
-    absent = np.flatnonzero(~here)
-    if len(absent):
-        out[absent] = branch.fill
-
-
-def _columns(blocks: Blocks, present: np.ndarray) -> dict[str, int]:
-    """The column of `present` of each modality."""
-    if present.ndim != 2 or present.shape[1] != len(blocks) or present.dtype != np.bool_:
-        raise ValueError(
-            f"present must be bool[n, {len(blocks)}], a column a modality, "
-            f"not {present.dtype}{list(present.shape)}"
+    What each part knows of them takes the place of its principal components.
+    """
+    assert part.components is not None
+    dims = {node.name: node.width for node in below}
+    found = shared_variables(known.covariance(), dims, part.components, SHRINKAGE)
+    nodes, start = [], 0
+    for node in below:
+        axes = found.axes[node.name]
+        assert node.weights is not None
+        assert node.mean is not None
+        weights = np.zeros((node.dimension, part.components))
+        weights[:, : len(axes)] = node.weights @ axes.T
+        # Rows that have all parts may have another mean than those that have this one.
+        centre = known.mean[start : start + node.width] @ np.linalg.pinv(node.weights)
+        start += node.width
+        fill = np.zeros(part.components, np.float32)
+        nodes.append(
+            replace(
+                node, width=part.components, fill=fill, mean=node.mean + centre, weights=weights
+            )
         )
-    return {name: i for i, name in enumerate(blocks)}
-
-
-def _check_block(name: str, dimension: int, blocks: Blocks, present: np.ndarray) -> None:
-    """Raise a ValueError unless a modality has one row a key and the right dimensions."""
-    if name not in blocks:
-        raise ValueError(f"{name}: the fusion needs this modality, but it is not there")
-    block = blocks[name]
-    if block is None:
-        if present[:, list(blocks).index(name)].any():
-            raise ValueError(f"{name}: present in some rows, but it has no features")
-    elif block.shape != (len(present), dimension):
-        raise ValueError(
-            f"{name}: features are {list(block.shape)}, the fusion needs "
-            f"{[len(present), dimension]}; extract them with the same recipe"
-        )
+    k = part.components
+    return Node(part.name, part.modalities, tuple(nodes), "average", part.shares, k, k)

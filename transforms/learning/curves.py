@@ -14,7 +14,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.special import ndtr
 
-from schemas.recipe import Scale
+from schemas.options.fuse import Scale
 from transforms.fusion.components import scaling
 from transforms.fusion.statistics import ClassMoments, Statistics
 from transforms.learning.closed_form import Linear, lda, normal_equations, shrunken

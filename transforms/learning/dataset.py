@@ -1,6 +1,10 @@
-"""From an output folder to what training and prediction work on."""
+"""From an output folder to what training works on."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -9,85 +13,151 @@ import pyarrow.compute as pc
 from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.plan import Plan
-from schemas.tables import matrix, read_table
-from transforms.fusion.joining import feature_names
-from transforms.fusion.strategies import fit_rows
-from transforms.learning.training import TrainingSet
+from schemas.recipe import TARGET
+from schemas.tables import matrix, open_parquet, read_table
+from transforms.fusion.fusing import load_fusion
+from transforms.fusion.joining import feature_names, group_sizes, join_bucket
+from transforms.fusion.splitting import Splits, split_by_group, split_by_key
+from transforms.fusion.strategies import Fusion, fit_rows
+from transforms.fusion.trees import Part, Tree
+from transforms.learning.problem import TrainingSet
 
-_META = ["key", "label", "split", "fold", "present", "fused"]
+
+@dataclass
+class LabelledRows:
+    """The labelled rows of one bucket.
+
+    Attributes:
+        keys: str[n].
+        labels: str[n], or float64[n] for a regression.
+        group, domain: str[n], empty where a row has none.
+        fold: int32[n], -1 for test rows.
+        present: bool[n, m].
+        blocks: features of each modality, float32[n, d].
+        rows: bool[k], which of the bucket's fused rows they are.
+    """
+
+    keys: np.ndarray
+    labels: np.ndarray
+    group: np.ndarray
+    domain: np.ndarray
+    fold: np.ndarray
+    present: np.ndarray
+    blocks: dict[str, np.ndarray]
+    rows: np.ndarray
+
+    def take(self, some: np.ndarray) -> LabelledRows:
+        """Some of the rows."""
+        arrays = {n: v[some] for n, v in vars(self).items() if n not in ("blocks", "rows")}
+        return LabelledRows(
+            **arrays, blocks={n: b[some] for n, b in self.blocks.items()}, rows=self.rows
+        )
 
 
-def load_training_set(plan: Plan) -> TrainingSet:
-    """The labelled rows of the fused data set, with each modality's features beside them.
+def labelled_rows(plan: Plan) -> Iterator[LabelledRows]:
+    """The labelled rows of a data set, a bucket at a time, from features and target records."""
+    splits = _splits(plan)
+    for bucket in range(plan.buckets):
+        joined = join_bucket(plan, bucket, splits)
+        labelled = pc.is_valid(joined.label).to_numpy(zero_copy_only=False)
+        rows = pa.array(labelled)
+        label = joined.label.filter(rows)
+        yield LabelledRows(
+            keys=_texts(joined.keys.filter(rows)),
+            labels=label.to_numpy() if pa.types.is_floating(label.type) else _texts(label),
+            group=_texts(joined.group.filter(rows)),
+            domain=_texts(joined.domain.filter(rows)),
+            fold=joined.fold[labelled],
+            present=joined.present[labelled],
+            blocks={m.name: joined.features(m.name)[labelled] for m in plan.modalities},
+            rows=labelled,
+        )
 
-    The fused vectors of the file serve the final model; within the folds they are made anew
-    from the modalities' features, with whatever is fitted being fitted without the held-out fold.
+
+def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
+    """The labelled rows of a data set, with each modality's features.
+
+    Within the folds, fused vectors are made anew from the features, with whatever is fitted being
+    fitted without the held-out fold.
+
+    Args:
+        plan: of the run, whose features are there.
+        fused: whether the fused data set is there too; its vectors serve the final model.
 
     Raises:
         DataError: if no row has a label.
     """
-    layout = Layout(plan.output, plan.buckets)
-    names = tuple(m.name for m in plan.modalities)
-    parts: list[pa.Table] = []
-    features: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for bucket in range(plan.buckets):
-        table = read_table(layout.fused(bucket), _META)
-        table = table.filter(pc.is_valid(table.column("label")))
-        parts.append(table)
-        for name in names:
-            features[name].append(_aligned(layout.features(name, bucket), table.column("key")))
-    rows = pa.concat_tables(parts)
-    if not len(rows):
-        raise DataError(
-            "nothing to learn: no key of the data set has a label. Do the keys of the target's "
-            "source agree with those of the modalities?"
-        )
-    blocks = {name: np.concatenate(features.pop(name)) for name in names}
-    present = np.stack(
-        [pc.struct_field(rows.column("present"), name).to_numpy() for name in names],
-        axis=1,
-    )
-    test = pc.equal(rows.column("split"), "test").to_numpy()
-    fused = matrix(rows.column("fused"))
+    layout, recipe = Layout(plan.output, plan.buckets), plan.recipe
+    names = [m.name for m in plan.modalities]
+    parts: list[LabelledRows] = []
+    vectors: list[np.ndarray] = []
+    for bucket, rows in enumerate(labelled_rows(plan)):
+        parts.append(rows)
+        if fused:
+            table = read_table(layout.fused(bucket), ["fused"])
+            vectors.append(matrix(table.column("fused"))[rows.rows])
+    if not sum(len(rows.keys) for rows in parts):
+        raise nothing_to_learn()
+    blocks = {}
+    for name in names:
+        blocks[name] = np.concatenate([rows.blocks.pop(name) for rows in parts])
+    whole = {
+        name: np.concatenate([getattr(rows, name) for rows in parts])
+        for name in ("keys", "labels", "group", "domain", "fold", "present")
+    }
     dimensions = {name: feature_names(plan, name) for name in names}
-    recipe = plan.recipe
+    final = None
+    if fused:
+        heads = load_fusion(plan.output).of_heads()
+        X = np.concatenate(vectors)
+        final = {name: X[:, start:stop] for name, (start, stop) in heads.items()}
 
-    def fuse(training: np.ndarray, modalities: tuple[str, ...]) -> np.ndarray:
-        if modalities == names and (training == ~test).all():
-            return fused  # that is what the workers fitted and wrote
-        fusion = fit_rows(
-            recipe.fuse,
-            recipe.join.missing,
-            blocks,
-            present,
-            training,
-            modalities,
-            {name: dimensions[name] for name in modalities},
-        )
-        return fusion.apply(blocks, present)
+    def fit(training: np.ndarray, part: Part) -> Fusion:
+        own = {name: dimensions[name] for name in part.modalities}
+        missing = recipe.join.missing
+        return fit_rows(Tree((part,)), missing, blocks, whole["present"], training, own)
 
-    label = rows.column("label")
-    assert recipe.target is not None
-    if recipe.target.task == "regression":
-        labels = label.to_numpy().astype(np.float64)
-    else:
-        labels = np.array(label.to_pylist(), dtype=str)
     return TrainingSet(
-        keys=np.array(rows.column("key").to_pylist(), dtype=str),
-        labels=labels,
-        fold=pc.fill_null(rows.column("fold"), -1).to_numpy(),
-        test=test,
-        modalities=names,
-        fuse=fuse,
+        keys=whole["keys"],
+        labels=whole["labels"],
+        fold=whole["fold"],
+        test=whole["fold"] < 0,
+        blocks=blocks,
+        present=whole["present"],
+        fit=fit,
+        groups=whole["group"] if recipe.split.group is not None else None,
+        domain=whole["domain"] if recipe.train and recipe.train.domain is not None else None,
+        final=final,
     )
 
 
-def _aligned(path: str, keys: pa.ChunkedArray) -> np.ndarray:
-    """Features of some keys, float32[n, d]; zeros where there are none."""
-    table = read_table(path)
-    values = matrix(table.column("features"))
-    at = pc.index_in(keys, table.column("key").combine_chunks()).combine_chunks()
-    out = np.zeros((len(keys), values.shape[1]), np.float32)
-    there = pc.is_valid(at).to_numpy(zero_copy_only=False)
-    out[there] = values[at.drop_null().to_numpy()]
-    return out
+def nothing_to_learn() -> DataError:
+    """What is said where no row has a label."""
+    return DataError(
+        "nothing to learn: no key of the data set has a label. Do the keys of the target's "
+        "source agree with those of the modalities?"
+    )
+
+
+def size_of(plan: Plan) -> tuple[int, dict[str, int]]:
+    """Most labelled rows that a data set may have, and the dimensions of each modality."""
+    layout, rows = Layout(plan.output, plan.buckets), 0
+    for bucket in range(plan.buckets):
+        with open_parquet(layout.records(TARGET, bucket)) as file:
+            rows += file.metadata.num_rows
+    return rows, {m.name: len(feature_names(plan, m.name)) for m in plan.modalities}
+
+
+def _texts(array: pa.Array) -> np.ndarray:
+    return np.array(pc.fill_null(array, "").to_pylist(), dtype=str)
+
+
+def _splits(plan: Plan) -> Splits:
+    """Who is in training, test and which fold, from the target's records."""
+    split = plan.recipe.split
+    if split.group is None:
+        return split_by_key(split)
+    sizes: Counter[str] = Counter()
+    for bucket in range(plan.buckets):
+        sizes.update(group_sizes(plan, bucket))
+    return split_by_group(split, dict(sizes))

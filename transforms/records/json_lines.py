@@ -21,8 +21,9 @@ from schemas.plan import SourcePlan
 from schemas.tables import ARROW
 from transforms.extractors.base import BadRecord
 from transforms.records.delimited import count_lines
+from transforms.records.json_values import JSON, json_key, json_text, json_uri
 from transforms.records.opening import open_file, readable, require
-from transforms.records.values import JSON, Found, json_key, json_text, json_uri, short, wanted
+from transforms.records.values import Found, short, wanted
 
 FIRST = 1000  # records that tell which columns a file has
 _ROWS = 65_536  # rows of a batch

@@ -169,8 +169,8 @@ def read_part(source: SourcePlan, part: Part, max_rows: int = MAX_ROWS) -> Itera
     """The rows of one part, in order, in tables of at most `max_rows` rows.
 
     The kinds of `problem`: malformed_row, not_utf8, bad_key, missing_uri, not_text,
-    not_a_number, not_a_list, infinite. Memory is bounded by some hundred MB, or
-    by a few row groups of Parquet if they are larger, whatever the file's size.
+    not_a_number, infinite, not_a_time, not_a_boolean, not_a_list. Memory is bounded by some
+    hundred MB, or by a few row groups of Parquet if they are larger, whatever the file's size.
 
     Returns:
         Tables with `rows_schema(source)`, none of them empty.

@@ -6,6 +6,7 @@ problem (key, then URI, then columns in order) is kept with a message.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.plan import ColumnType, SourcePlan
+from schemas.plan import SourcePlan
+from schemas.tables import ARROW
 from transforms.extractors.base import BadRecord
+from transforms.records import times as points
 from transforms.records.keys import (
-    EMPTY_KEY,
-    FLOAT_KEY,
-    NULL_KEY,
     canonical_keys,
     decode_utf8,
     is_binary,
@@ -26,8 +26,12 @@ from transforms.records.keys import (
     one_array,
 )
 
-LIST = pa.list_(pa.float64())
-MISSING = ("", "NaN", "nan", "null", "NA", "N/A", "None")  # texts that say: no number
+LIST = ARROW["list"]
+MISSING = ("", "NaN", "nan", "NaT", "null", "NA", "N/A", "None")  # texts that say: no value
+_BOOLEANS = {"true": True, "yes": True, "y": True, "t": True, "1": True, "1.0": True} | {
+    "false": False, "no": False, "n": False, "f": False, "0": False, "0.0": False
+}  # fmt: skip
+BRACKETS, BETWEEN = r"^\[\s*|\s*\]$", r"\s*,\s*|\s+"  # of a list that is written as text
 NO_URI = "there is no path or URL"
 
 
@@ -132,10 +136,57 @@ def numbers(found: Found, name: str, column: pa.Array) -> pa.Array:
     usable = pc.is_finite(values)
     if pc.all(usable).as_py():  # nulls are passed over
         return values
-    infinite = pc.is_inf(values)
-    shown = [_infinite(name, value) for value in values.filter(infinite).to_pylist()]
-    found.fail(infinite, "infinite", shown)
+    endless = pc.is_inf(values)
+    shown = [infinite(name, value) for value in values.filter(endless).to_pylist()]
+    found.fail(endless, "infinite", shown)
     return pc.if_else(usable, values, pa.scalar(None, pa.float64()))
+
+
+def times(found: Found, name: str, column: pa.Array) -> pa.Array:
+    """A column as times: timestamp[us, UTC][n], of the years 1 to 9999, or null."""
+    column = one_array(column)
+    if is_text(column.type) or is_binary(column.type):
+        text = _stated(texts(found, name, column))
+        micros = points.parse_all(text)
+        if micros is None or points.too_far(pc.fill_null(micros, 0).to_numpy()).any():
+            micros = _each(found, name, "not_a_time", text, points.parse_time, pa.int64())
+        return micros.cast(ARROW["time"])
+    read = points.of_arrow(column)
+    if read is not None:
+        values, wrong = read
+        shown = [f"column {name!r}: {column.type} {points.TOO_FAR}"] * int(wrong.sum())
+    elif _is_number(column.type):
+        seconds = column.cast(pa.float64(), safe=False)
+        column = pc.if_else(pc.is_nan(seconds), pa.scalar(None, pa.float64()), seconds)
+        values, wrong = points.all_of_seconds(pc.fill_null(column, 0).to_numpy())
+        shown = [no_time(name, one) for one in column.filter(pa.array(wrong)).to_pylist()]
+    else:
+        message = f"column {name!r} holds {column.type}, not times"
+        found.fail(column.is_valid(), "not_a_time", message)
+        return pa.nulls(len(column), ARROW["time"])
+    found.fail(pa.array(wrong), "not_a_time", shown)
+    return pa.array(values, ARROW["time"], mask=wrong | _mask(column.is_null()))
+
+
+def booleans(found: Found, name: str, column: pa.Array) -> pa.Array:
+    """A column as booleans: bool[n]; of numbers, 1 and 0 are true and false."""
+    column = one_array(column)
+    if is_text(column.type) or is_binary(column.type):
+        text = _stated(texts(found, name, column))
+        return _each(found, name, "not_a_boolean", text, parse_boolean, pa.bool_())
+    if pa.types.is_boolean(column.type):
+        return column
+    if not _is_number(column.type):
+        message = f"column {name!r} holds {column.type}, not true or false"
+        found.fail(column.is_valid(), "not_a_boolean", message)
+        return pa.nulls(len(column), pa.bool_())
+    values = column.cast(pa.float64(), safe=False)
+    values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    wrong = pc.fill_null(pc.invert(pc.is_in(values, pa.array([0.0, 1.0]))), False)
+    wrong = pc.and_(wrong, values.is_valid())
+    shown = [no_boolean(name, value) for value in values.filter(wrong).to_pylist()]
+    found.fail(wrong, "not_a_boolean", shown)
+    return pc.if_else(wrong, pa.scalar(None, pa.bool_()), pc.equal(values, 1.0))
 
 
 def lists(found: Found, name: str, column: pa.Array) -> pa.Array:
@@ -144,6 +195,8 @@ def lists(found: Found, name: str, column: pa.Array) -> pa.Array:
     A list with an infinite item is null.
     """
     column = one_array(column)
+    if is_text(column.type) or is_binary(column.type):
+        column = _parse_lists(found, name, texts(found, name, column))
     n = len(column)
     kind = column.type
     if not _holds_numbers(kind):
@@ -174,27 +227,69 @@ def _holds_numbers(kind: pa.DataType) -> bool:
         or t.is_large_list_view(kind)
     ):
         return False
-    item = kind.value_type
-    return (
-        t.is_integer(item)
-        or t.is_floating(item)
-        or t.is_boolean(item)
-        or t.is_decimal(item)
-        or t.is_null(item)
-    )
+    return _is_number(kind.value_type) or t.is_boolean(kind.value_type)
 
 
-_CONVERT = {"text": texts, "number": numbers, "category": categories, "list": lists}
+def _is_number(kind: pa.DataType) -> bool:
+    t = pa.types
+    return t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind) or t.is_null(kind)
+
+
+_CONVERT = {
+    "text": texts,
+    "number": numbers,
+    "category": categories,
+    "time": times,
+    "boolean": booleans,
+    "list": lists,
+}
+
+
+def _stated(text: pa.Array) -> pa.Array:
+    """Texts without blanks around them; null where they say that there is no value."""
+    text = pc.utf8_trim_whitespace(text)
+    missing = pc.is_in(text, pa.array(MISSING))
+    return pc.if_else(missing, pa.scalar(None, pa.string()), text)
+
+
+def _each(
+    found: Found,
+    name: str,
+    kind: str,
+    text: pa.Array,
+    parse: Callable[[str], Any],
+    type: pa.DataType,
+) -> pa.Array:
+    """Each distinct text parsed by itself; ValueError says what is wrong with one."""
+    encoded = text.dictionary_encode()
+    values: list[Any] = []
+    wrong: list[str | None] = []
+    for one in encoded.dictionary.to_pylist():
+        try:
+            values.append(parse(one))
+            wrong.append(None)
+        except ValueError as error:
+            values.append(None)
+            wrong.append(f"column {name!r}: {short(one)} {error}")
+    told = pa.array(wrong, pa.string()).take(encoded.indices)
+    found.fail(told.is_valid(), kind, told.drop_null().to_pylist())
+    return pa.array(values, type).take(encoded.indices)
 
 
 def _parse(found: Found, name: str, text: pa.Array) -> pa.Array:
-    text = pc.utf8_trim_whitespace(text)
-    missing = pc.is_in(text, pa.array(MISSING))
-    text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
+    values, wrong = _parsed(name, text)
+    for at, message in wrong.items():
+        found.problems.setdefault(at, ("not_a_number", message))
+    return values
+
+
+def _parsed(name: str, text: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+    """Texts as float64[n], null where one is missing or wrong; and what is wrong, by position."""
+    text = _stated(text)
     try:
         values = text.cast(pa.float64())
         if not pc.any(pc.is_nan(values)).as_py():
-            return values
+            return values, {}
     except pa.ArrowInvalid:
         pass
     # Some are not plain decimals. Python judges those one by one, so that what a text means
@@ -203,17 +298,35 @@ def _parse(found: Found, name: str, text: pa.Array) -> pa.Array:
     odd = pc.fill_null(pc.invert(plain), False)
     values = pc.if_else(odd, pa.scalar(None, pa.string()), text).cast(pa.float64())
     parsed: list[float | None] = []
-    wrong: list[str] = []
-    bad = np.zeros(len(text), bool)
+    wrong: dict[int, str] = {}
     for at in np.flatnonzero(_mask(odd)).tolist():
         try:
             parsed.append(parse_number(name, text[at].as_py()))
         except BadRecord as error:
             parsed.append(None)
-            wrong.append(error.message)
-            bad[at] = True
-    found.fail(pa.array(bad), "not_a_number", wrong)
-    return pc.replace_with_mask(values, odd, pa.array(parsed, pa.float64()))
+            wrong[at] = error.message
+    return pc.replace_with_mask(values, odd, pa.array(parsed, pa.float64())), wrong
+
+
+def _parse_lists(found: Found, name: str, text: pa.Array) -> pa.Array:
+    """Texts such as `[1, 2.5, ]` or `1 2.5` as lists: list<float64>[n].
+
+    Commas or white space stand between numbers. An empty text is null, `[]` an empty list, and
+    what stands for a missing number between commas is null.
+    """
+    text = pc.utf8_trim_whitespace(text)
+    text = pc.if_else(pc.is_in(text, pa.array(MISSING)), pa.scalar(None, pa.string()), text)
+    bare = pc.replace_substring_regex(text, BRACKETS, "")
+    split = pc.split_pattern_regex(bare, BETWEEN)
+    lengths = pc.fill_null(pc.list_value_length(split), 0).to_numpy().astype(np.int32)
+    some = ~_mask(pc.equal(bare, ""))
+    lengths[~some] = 0
+    values, wrong = _parsed(name, pc.list_flatten(split.filter(pa.array(some))))
+    rows = np.repeat(np.arange(len(text)), lengths)
+    for at, message in wrong.items():
+        found.problems.setdefault(int(rows[at]), ("not_a_list", message))
+    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=text.is_null())
 
 
 def parse_number(name: str, text: str) -> float | None:
@@ -233,90 +346,16 @@ def parse_number(name: str, text: str) -> float | None:
         raise BadRecord("not_a_number", f"column {name!r}: {short(text)} is not a number") from None
 
 
-# --- values of JSON, one by one: there, each line has types of its own -------------------------
+def parse_boolean(text: str) -> bool:
+    """A boolean as it is written in a text file.
 
-
-def json_key(value: Any) -> str:
-    """A key as text; raises BadRecord where `canonical_keys` sees a problem."""
+    Raises:
+        ValueError: if it is none.
+    """
+    value = _BOOLEANS.get(text.lower())
     if value is None:
-        raise BadRecord("bad_key", NULL_KEY)
-    if value == "":
-        raise BadRecord("bad_key", EMPTY_KEY)
-    if isinstance(value, float):
-        raise BadRecord("bad_key", FLOAT_KEY)
-    if isinstance(value, list | dict):
-        raise BadRecord("bad_key", f"the key is a {type(value).__name__}, not text or an integer")
-    return str(json_text("", value))
-
-
-def json_uri(name: str, value: Any) -> str:
-    """A URI; raises BadRecord if there is none."""
-    text = json_text(name, value)
-    if not text:
-        raise BadRecord("missing_uri", NO_URI)
-    return text
-
-
-def json_text(name: str, value: Any) -> str | None:
-    """Text as `texts` makes it; raises BadRecord for lists and objects."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        # Arrow's spelling, so that a category is the same from JSON lines as from Parquet.
-        return None if value != value else pa.scalar(value).cast(pa.string()).as_py()
-    raise BadRecord("not_text", f"column {name!r} holds a {type(value).__name__}, not text")
-
-
-def json_category(name: str, value: Any) -> str | None:
-    """A category as `categories` makes it."""
-    return json_text(name, value) or None
-
-
-def json_number(name: str, value: Any) -> float | None:
-    """A number as `numbers` makes it; raises BadRecord unless it is finite or missing."""
-    if isinstance(value, str):
-        number = parse_number(name, value)
-    elif isinstance(value, int | float):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = float("inf") if value > 0 else float("-inf")
-    elif value is None:
-        return None
-    else:
-        message = f"column {name!r} holds a {type(value).__name__}, not a number"
-        raise BadRecord("not_a_number", message)
-    if number is None or number != number:
-        return None
-    if number in (float("inf"), float("-inf")):
-        raise BadRecord("infinite", _infinite(name, number))
-    return number
-
-
-def json_list(name: str, value: Any) -> list[float | None] | None:
-    """A list as `lists` makes it; raises BadRecord unless it holds numbers and nulls."""
-    if value is None:
-        return None
-    if not isinstance(value, list) or any(isinstance(item, str | list | dict) for item in value):
-        raise BadRecord(
-            "not_a_list", f"column {name!r}: {short(str(value))} is not a list of numbers"
-        )
-    try:
-        return [json_number(name, item) for item in value]
-    except BadRecord as error:
-        raise BadRecord(error.kind, f"column {name!r} holds an infinite number") from None
-
-
-JSON: dict[ColumnType, Any] = {
-    "text": json_text,
-    "number": json_number,
-    "category": json_category,
-    "list": json_list,
-}
+        raise ValueError("is not true or false, nor yes, no, y, n, t, f, 1 or 0")
+    return value
 
 
 def short(text: str) -> str:
@@ -324,8 +363,23 @@ def short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _infinite(name: str, value: float) -> str:
+def infinite(name: str, value: float) -> str:
+    """What to say of an infinite number."""
     return f"column {name!r} is infinite ({value}): it needs a finite number or none"
+
+
+def no_time(name: str, seconds: float) -> str:
+    """What to say of a number that is no time."""
+    try:
+        points.of_seconds(seconds)
+    except ValueError as error:
+        return f"column {name!r}: {seconds:.15g} {error}"
+    raise AssertionError(f"{seconds!r} is a time")
+
+
+def no_boolean(name: str, value: float) -> str:
+    """What to say of a number that is no boolean."""
+    return f"column {name!r}: {value:.15g} is not true or false, nor 1 or 0"
 
 
 def _empty_to_null(text: pa.Array) -> pa.Array:

@@ -1,6 +1,7 @@
 """Recordings.
 
 decoding: from the bytes of a file to a signal.
-spectra: windows, mel bands and pooling over time.
-log_mel: the extractors.
+over_time: windows over a signal, and pooling over time of what is measured in each.
+spectra: power spectra of windows, and mel bands.
+log_mel, mfcc, spectral, pitch: the extractors.
 """

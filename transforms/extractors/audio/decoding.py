@@ -12,7 +12,8 @@ import soxr
 from schemas.recipe import AudioModality
 from transforms.extractors.base import BadRecord
 
-_READ_AT_ONCE = 1 << 16  # frames: memory is bound by what is there, not by what a header claims
+_READ_AT_ONCE = 1 << 16  # samples: memory is bound by what is there, not by what a header claims
+_LARGE = 1 << 22  # bytes of a file that is better read in blocks
 # Sizes that stand for "not known" in the header of a stream (ffmpeg, SoX).
 _UNKNOWN_SIZES = (0xFFFFFFFF, 0x7FFFF000)
 
@@ -24,6 +25,9 @@ def decode(payload: bytes, modality: AudioModality) -> np.ndarray:
     are averaged; another rate is resampled (soxr, high quality). The length in the header is
     compared with `max_seconds` before anything is decoded. A file that was cut short is found
     where its format tells: WAV, AIFF, AU, FLAC, Ogg, and MP3 with a Xing header.
+
+    Files are read and resampled in blocks: besides the file, memory is bounded by twice the
+    signal, 8 bytes * `max_seconds` * `rate`, and 64 MB, whatever a header claims.
 
     Args:
         payload: the file.
@@ -43,9 +47,9 @@ def decode(payload: bytes, modality: AudioModality) -> np.ndarray:
         raise BadRecord(
             "truncated", f"the file is cut short or damaged: at least {missing} bytes are missing"
         )
-    signal, rate = _read_plain_wav(payload, modality) or _read(payload, modality)
-    if signal.size and rate != modality.rate:
-        signal = soxr.resample(signal, rate, modality.rate)
+    signal = _read_plain_wav(payload, modality)
+    if signal is None:
+        signal = _read(payload, modality)
     if not signal.size:
         raise BadRecord("empty", "the recording has no samples")
     if not np.isfinite(signal).all():
@@ -64,11 +68,13 @@ def _mono(frames: np.ndarray) -> np.ndarray:
     return frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
 
 
-def _read_plain_wav(payload: bytes, modality: AudioModality) -> tuple[np.ndarray, int] | None:
-    """Signal and rate of a WAV file of 16-bit samples, None of any other file.
+def _read_plain_wav(payload: bytes, modality: AudioModality) -> np.ndarray | None:
+    """Signal of a WAV file of 16-bit samples, None of any other file and of large ones.
 
     It is what most recordings are, and half the time goes without a way through libsndfile.
     """
+    if len(payload) > _LARGE:
+        return None
     chunks = _chunks(payload)
     if not payload.startswith(b"RIFF") or not {b"fmt ", b"data"} <= chunks.keys():
         return None
@@ -81,27 +87,33 @@ def _read_plain_wav(payload: bytes, modality: AudioModality) -> tuple[np.ndarray
     frames = size // width
     _check_length(frames, rate, modality)
     levels = np.frombuffer(payload, "<i2", frames * channels, start).reshape(-1, channels)
-    return _mono(levels.astype(np.float32) / 32768), rate
+    signal = _mono(levels.astype(np.float32) / 32768)
+    return signal if rate == modality.rate else soxr.resample(signal, rate, modality.rate)
 
 
-def _read(payload: bytes, modality: AudioModality) -> tuple[np.ndarray, int]:
-    """Signal and rate of any file that libsndfile knows."""
+def _read(payload: bytes, modality: AudioModality) -> np.ndarray:
+    """Signal of any file that libsndfile knows."""
     blocks: list[np.ndarray] = []
+    stream: soxr.ResampleStream | None = None
     read, claimed, reason = 0, None, "it ends"
     try:
-        with soundfile.SoundFile(_Payload(payload)) as file:
+        with _Sound(_Payload(payload)) as file:
             rate, claimed = file.samplerate, file.frames
             # 2 ** 63 - 1 is libsndfile's word for "not known".
             claimed = None if claimed == 2**63 - 1 else claimed
             if rate <= 0:
                 raise BadRecord("unreadable", f"a rate of {rate} Hz")
             _check_length(claimed or 0, rate, modality)
+            if rate != modality.rate:
+                stream = soxr.ResampleStream(rate, modality.rate, 1, dtype="float32")
+            some = max(1, _READ_AT_ONCE // file.channels)
             while True:
-                block = file.read(_READ_AT_ONCE, dtype="float32", always_2d=True)
+                block = file.read(some, dtype="float32", always_2d=True)
                 read += len(block)
                 _check_length(read, rate, modality)
-                blocks.append(_mono(block))
-                if len(block) < _READ_AT_ONCE:
+                mono = _mono(block)
+                blocks.append(mono if stream is None else stream.resample_chunk(mono))
+                if len(block) < some:
                     break
     except soundfile.SoundFileError as error:
         reason = getattr(error, "error_string", str(error))
@@ -111,7 +123,20 @@ def _read(payload: bytes, modality: AudioModality) -> tuple[np.ndarray, int]:
         raise BadRecord(
             "truncated", f"cut short or damaged after {read} of {claimed} frames: {reason}"
         )
-    return np.concatenate(blocks), rate
+    if stream is not None and read:
+        blocks.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
+    return np.concatenate(blocks)
+
+
+class _Sound(soundfile.SoundFile):
+    """A recording that is read from its start to its end.
+
+    The library seeks to where it is after each block, and an MP3 decoder that has been told to
+    seek gives wrong samples for a while.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 class _Payload(io.BytesIO):

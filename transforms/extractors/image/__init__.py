@@ -2,5 +2,6 @@
 
 decoding: from the bytes of a file to pixels.
 resizing: images of one size.
-hog, color, pixels: the extractors.
+cells: histograms over a grid.
+hog, sift, color, lbp, pixels, hu: the extractors.
 """

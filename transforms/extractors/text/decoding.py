@@ -20,6 +20,9 @@ def decode(payload: bytes, modality: TextModality) -> str:
     Raises:
         BadRecord: `not_utf8` or `too_long`.
     """
+    least = (len(payload) - len(codecs.BOM_UTF8)) // 4  # no character has more than four bytes
+    if least > modality.max_characters:
+        raise _too_long(f"at least {least:,}", modality)
     encoding = "utf-8-sig"
     if payload.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         # The mark of little-endian UTF-32 begins with that of UTF-16.
@@ -42,6 +45,10 @@ def check(text: str, modality: TextModality) -> str:
         BadRecord: `too_long`.
     """
     if len(text) > modality.max_characters:
-        limit = modality.max_characters
-        raise BadRecord("too_long", f"{len(text):,} characters; max_characters is {limit:,}")
+        raise _too_long(f"{len(text):,}", modality)
     return text
+
+
+def _too_long(found: str, modality: TextModality) -> BadRecord:
+    limit = modality.max_characters
+    return BadRecord("too_long", f"{found} characters; max_characters is {limit:,}")

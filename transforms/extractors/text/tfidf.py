@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from schemas.options.text import TfidfOptions
+from schemas.options.text import TfidfCharactersOptions, TfidfOptions
 from transforms.extractors.base import Batch, Extractor, State
+from transforms.extractors.text import semantics
 from transforms.extractors.text.ngrams import (
     character_ngrams,
     groups,
     is_not_blank,
     is_word,
+    whole_texts,
     word_ngrams,
     words_of,
 )
@@ -29,6 +32,10 @@ def _logs(counts: np.ndarray) -> np.ndarray:
     return np.array([math.log(value) for value in values.tolist()])[where]
 
 
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).lower()
+
+
 class Tfidf(Extractor):
     """Hashed bag of words, weighted by inverse document frequency, rows of length 1.
 
@@ -40,6 +47,13 @@ class Tfidf(Extractor):
     no difference. And a sublinear count keeps its sign, s (1 + ln |count|), or is 0 if terms
     cancelled; scikit-learn takes the logarithm of negative counts, which is not a number.
 
+    With `components` a second round learns the axes of latent semantic analysis from the training
+    rows, and the numbers are those of scikit-learn's `TruncatedSVD` up to their sign, which is
+    chosen here so that the largest loading of an axis is positive. They are left as long as they
+    come out: scikit-learn's examples bring them to length 1 before k-means, but how much of a
+    text the axes keep says something to a classifier. Dimensions that the training rows do not
+    have are zeros.
+
     A text without terms is all zeros.
 
     References:
@@ -47,27 +61,41 @@ class Tfidf(Extractor):
         retrieval. Journal of Documentation 28(1), 1972.
         Weinberger, Dasgupta, Langford, Smola, Attenberg: Feature hashing for large scale
         multitask learning. ICML 2009.
+        For `components`, see `semantics`.
     """
 
     kind: ClassVar[str] = "text"
-    rounds = 1
+    Options: ClassVar[type[TfidfOptions]] = TfidfOptions
 
     def __init__(self, **options: Any) -> None:
-        self.options = TfidfOptions(**options)
+        self.options = self.Options(**options)
+        self.rounds = 1 if self.options.components is None else 2
         self._idf: np.ndarray | None = None
+        self._axes: np.ndarray | None = None
 
     def names(self) -> list[str]:
-        """Numbers of the slots: which terms share one is not kept."""
+        """Numbers of the slots: which terms share one is not kept. Or of the components."""
+        if self.options.components is not None:
+            return [f"lsa{i}" for i in range(self.options.components)]
         return [f"w{slot}" for slot in range(self.options.dimension)]
 
     def partial(self, batch: Batch) -> State:
-        """documents: int64[1]; frequency: int64[d], how many of them have a term in the slot."""
-        where, _ = self._counts(batch.items)
-        frequency = np.bincount(where % self.options.dimension, minlength=self.options.dimension)
+        """First documents: int64[1]; frequency: int64[d], how many of them have a term in the slot.
+
+        In the second round what `semantics` needs of the rows.
+        """
+        d = self.options.dimension
+        where, counts = self._counts(batch.items)
+        if self._idf is not None:
+            weights = self._weights(where, counts, len(batch), self._idf)
+            return semantics.remembered(where, weights, len(batch), d)
+        frequency = np.bincount(where % d, minlength=d)
         return {"documents": np.array([len(batch)]), "frequency": frequency.astype(np.int64)}
 
     def merge(self, states: Sequence[State]) -> State:
         """Sums."""
+        if self._idf is not None:
+            return semantics.merged(states, self.options.dimension)
         out = {
             "documents": np.zeros(1, np.int64),
             "frequency": np.zeros(self.options.dimension, np.int64),
@@ -78,30 +106,43 @@ class Tfidf(Extractor):
         return out
 
     def finish(self, state: State) -> State:
-        """idf: float64[d]."""
+        """idf: float64[d]; then axes: float64[d, components]."""
+        if self._idf is not None:
+            assert self.options.components is not None, "there is no second round without them"
+            return {"axes": semantics.axes(state, self.options.dimension, self.options.components)}
         documents = math.log(1 + int(state["documents"][0]))
         return {"idf": documents - _logs(1 + state["frequency"]) + 1}
 
     def load(self, fitted: State) -> None:
-        """Take the inverse document frequencies."""
-        self._idf = fitted["idf"]
+        """Take the inverse document frequencies, and the axes once there are some."""
+        self._idf, self._axes = fitted["idf"], fitted.get("axes")
 
     def transform(self, batch: Batch) -> np.ndarray:
-        """float32[n, dimension]; each row has length 1, or is zero."""
+        """float32[n, dimension]; each row has length 1, or is zero. Or float32[n, components]."""
         assert self._idf is not None, "load() comes before transform()"
         n, d = len(batch), self.options.dimension
         where, counts = self._counts(batch.items)
+        weights = self._weights(where, counts, n, self._idf)
+        if self.options.components is not None:
+            assert self._axes is not None, "both rounds come before transform()"
+            return semantics.projected(where, weights, n, self._axes).astype(np.float32)
+        out = np.zeros(n * d, np.float32)
+        out[where] = weights
+        return out.reshape(n, d)
+
+    def _weights(
+        self, where: np.ndarray, counts: np.ndarray, n: int, idf: np.ndarray
+    ) -> np.ndarray:
+        """float64[m], what `_counts` found weighted, the rows of length 1."""
         weights = counts.astype(np.float64)
         if self.options.sublinear:
             weights = np.sign(weights) * (1 + _logs(np.maximum(np.abs(counts), 1)))
-        weights *= self._idf[where % d]
-        rows = where // d
+        weights *= idf[where % self.options.dimension]
+        rows = where // self.options.dimension
         # bincount adds up in order, so a row's length is the same bits in any batch.
         lengths = np.sqrt(np.bincount(rows, weights * weights, minlength=n))
         lengths[lengths == 0] = 1
-        out = np.zeros(n * d, np.float32)
-        out[where] = weights / lengths[rows]
-        return out.reshape(n, d)
+        return weights / lengths[rows]
 
     def _counts(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Signed counts of terms in the slots that have any.
@@ -112,7 +153,7 @@ class Tfidf(Extractor):
         """
         d = self.options.dimension
         parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
-        for first_row, group in groups(texts):
+        for first_row, group in groups(texts, _plain):
             rows, hashes = self._terms(group)
             slots = np.abs(hashes.astype(np.int64)) % d
             # The sign is the last bit, so that sorting plain numbers brings together a slot.
@@ -131,7 +172,16 @@ class Tfidf(Extractor):
         if self.options.analyzer == "word":
             words = words_of(texts, is_word(), 2)
             found = [word_ngrams(words, n) for n in lengths]
+        elif self.options.analyzer == "char_wb":
+            pieces = words_of(texts, is_not_blank(), 1).with_blanks()
+            found = [character_ngrams(pieces, n, n == shortest) for n in lengths]
         else:
-            words = words_of(texts, is_not_blank(), 1)
-            found = [character_ngrams(words, n, shortest) for n in lengths]
+            pieces = whole_texts(texts)
+            found = [character_ngrams(pieces, n, False) for n in lengths]
         return np.concatenate([r for r, _ in found]), np.concatenate([h for _, h in found])
+
+
+class TfidfCharacters(Tfidf):
+    """The same of characters by default, so that a recipe can have both."""
+
+    Options: ClassVar[type[TfidfOptions]] = TfidfCharactersOptions

@@ -1,0 +1,117 @@
+"""What the families of models share: the rows they are fitted on, and what they give back.
+
+Most families see the rows through products with an orthonormal basis only, so that where there
+are more dimensions than rows they are fitted in the span of the rows instead, once for all
+candidates, and mapped back: same model, a fraction of the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Task = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows a family is fitted on.
+
+    Attributes:
+        values: float64[n, r]; of a rotation-invariant family: coordinates, of mean 0.
+        y: int64[n] numbers of classes, not necessarily all of them, or float64[n].
+        dimensions: D, that of the fused vector; r or more.
+        fold: int32[n], folds of the data set that these rows are from, for what has to be
+            cross-validated within them; None: any rows may be told apart.
+    """
+
+    values: np.ndarray
+    y: np.ndarray
+    dimensions: int
+    fold: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted scikit-learn estimator, and whether its solver arrived."""
+
+    estimator: Any
+    converged: bool = True
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of model.
+
+    Attributes:
+        fit: (options of each candidate, rows) -> a fit of each.
+        tasks: what it can be used for.
+        rotation_invariant: whether it is the same model in any orthonormal basis of a space that
+            the centred rows lie in, so that `Basis.expand` can map it back.
+    """
+
+    fit: Callable[[list[dict[str, Any]], Rows], list[Fitted]]
+    tasks: tuple[Task, ...] = ("classification",)
+    rotation_invariant: bool = True
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Coordinates in which candidates are fitted: the rows less their mean, perhaps rotated.
+
+    Attributes:
+        mean: float64[D], of the rows fitted on.
+        axes: float64[D, r] with orthonormal columns that span the centred rows; None: as they
+            are, r = D.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray | None
+
+    @property
+    def dimensions(self) -> int:
+        """D, of the fused vector."""
+        return len(self.mean)
+
+    def coordinates(self, X: np.ndarray) -> np.ndarray:
+        """float[n, D] -> float64[n, r]."""
+        centred = X.astype(np.float64) - self.mean
+        return centred if self.axes is None else centred @ self.axes
+
+    def expand(self, estimator: Any) -> Any:
+        """The estimator, fitted in these coordinates, for fused vectors; changed in place.
+
+        The `coef_` of a linear one becomes float64[1 or k, D] (float64[D] for a regression), the
+        `means_` and `rotations_` of a QDA float64[k, D] and k times float64[D, components].
+        """
+        if hasattr(estimator, "rotations_"):
+            if self.axes is not None:
+                estimator.means_ = estimator.means_ @ self.axes.T
+                estimator.rotations_ = [self.axes @ rotation for rotation in estimator.rotations_]
+            estimator.means_ = estimator.means_ + self.mean
+        else:
+            if self.axes is not None:
+                estimator.coef_ = estimator.coef_ @ self.axes.T
+            estimator.intercept_ = estimator.intercept_ - estimator.coef_ @ self.mean
+        estimator.n_features_in_ = self.dimensions
+        return estimator
+
+
+def find_basis(X: np.ndarray) -> tuple[Basis, np.ndarray]:
+    """A basis for the rows X, float[n, D], and their coordinates in it, float64[n, r].
+
+    With D > n the rows lie in at most n dimensions. An L2 penalty and a covariance shrunk towards
+    a multiple of the identity do not change under rotation, and the best coefficients have no
+    part outside the rows' span, so nothing is lost there (Hastie & Tibshirani 2004, "Efficient
+    quadratic regularization for expression arrays").
+    """
+    mean = X.mean(axis=0, dtype=np.float64)
+    centred = X.astype(np.float64) - mean
+    if X.shape[1] <= X.shape[0]:
+        return Basis(mean, None), centred
+    # QR and not SVD: any orthonormal axes will do, and there is no rank to decide on.
+    axes, triangle = np.linalg.qr(centred.T)
+    return Basis(mean, axes), np.ascontiguousarray(triangle.T)

@@ -1,0 +1,139 @@
+"""Models by their likelihood, with a normal distribution a class: LDA, QDA, naive Bayes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.naive_bayes import GaussianNB
+
+from transforms.fusion.components import axes_of_covariance
+from transforms.learning.fitting import Family, Fitted, Rows
+
+
+def fit_lda(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
+    """Linear discriminant analysis for each shrinkage s of the pooled covariance S.
+
+    The covariance within classes is (1 - s) S + s m I, m = trace(S) / D; S is that of the rows
+    less their class's mean, divided by n.
+    """
+    T, dimensions = rows.values, rows.dimensions
+    classes, codes, counts = np.unique(rows.y, return_inverse=True, return_counts=True)
+    indicator = (codes[:, None] == np.arange(len(classes))).astype(np.float64)
+    means = (indicator.T @ T) / counts[:, None]
+    within = T - means[codes]
+    S = within.T @ within / len(T)
+    spread = float(np.trace(S))
+
+    found = []
+    for chosen in options:
+        value = chosen["shrinkage"]
+        shrinkage = ledoit_wolf(within, S, dimensions) if value == "auto" else float(value)
+        covariance, floor = (1 - shrinkage) * S, shrinkage * spread / dimensions
+        total = float((T * T).sum()) / len(T)
+        if spread <= 1e-12 * total:
+            # Rows of a class are all alike: what is left is the distance to its mean.
+            covariance, floor = np.zeros_like(S), total / dimensions
+        covariance.flat[:: len(S) + 1] += floor
+        if floor > 1e-12 * spread:
+            coef = solve(covariance, means.T, assume_a="pos").T
+        else:  # as good as singular: the shortest solution
+            coef = np.linalg.lstsq(covariance, means.T)[0].T
+        priors = _priors(counts, chosen)
+        intercept = np.log(priors) - 0.5 * (coef * means).sum(axis=1)
+        if len(classes) == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
+        model.coef_, model.intercept_ = coef, intercept
+        model.classes_, model.priors_ = classes, priors
+        model.n_features_in_ = T.shape[1]
+        found.append(Fitted(model))
+    return found
+
+
+def ledoit_wolf(rows: np.ndarray, S: np.ndarray, dimensions: int) -> float:
+    """The best shrinkage of a covariance towards a multiple of the identity, 0 to 1.
+
+    Ledoit & Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices".
+
+    Args:
+        rows: float64[n, r], of mean 0 (here: less the mean of their class).
+        S: float64[r, r], rows' rows / n.
+        dimensions: D, of the vectors that `rows` are rotations of; r or more.
+    """
+    n = len(rows)
+    squares = float((S * S).sum())
+    distance = squares / dimensions - (float(np.trace(S)) / dimensions) ** 2
+    noise = (float(((rows * rows).sum(axis=1) ** 2).sum()) / n - squares) / (n * dimensions)
+    if dimensions == 1 or distance <= 0 or noise <= 0:
+        return 0.0
+    return min(noise / distance, 1.0)
+
+
+def fit_qda(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
+    """Quadratic discriminant analysis for each number of components and shrinkage s.
+
+    In whitened principal components, whose covariance over all rows is I, a class has the
+    covariance (1 - s) S_c + s I; S_c is that of the class, divided by its count (Friedman 1989,
+    "Regularized discriminant analysis", with the covariance of all rows as what is shrunk to).
+    With s > 0 a class may have any number of rows, even one. The rotations of the model include
+    the components.
+    """
+    T = rows.values
+    classes, codes, counts = np.unique(rows.y, return_inverse=True, return_counts=True)
+    means = np.array([T[codes == c].mean(axis=0) for c in range(len(classes))])
+    most = max(chosen["components"] for chosen in options)
+    axes = axes_of_covariance(T.T @ T / len(T), np.ones(T.shape[1]), most).T
+    axes /= np.sqrt(((T @ axes) ** 2).mean(axis=0))  # to variance 1
+    whitened = (T - means[codes]) @ axes
+
+    found = []
+    for chosen in options:
+        s, k = chosen["shrinkage"], chosen["components"]
+        model = QuadraticDiscriminantAnalysis(reg_param=s)
+        model.rotations_, model.scalings_ = [], []
+        for c in range(len(classes)):
+            own = whitened[codes == c, :k]
+            variances, vectors = np.linalg.eigh(own.T @ own / counts[c])
+            # Without shrinkage a class of few rows has no extent in some direction, which must
+            # not make it infinitely unlikely.
+            scaling = np.maximum((1 - s) * variances + s, SMALLEST_SCALING)
+            model.scalings_.append(scaling)
+            model.rotations_.append(axes[:, :k] @ vectors)
+        model.classes_, model.priors_, model.means_ = classes, _priors(counts, chosen), means
+        model.n_features_in_ = T.shape[1]
+        found.append(Fitted(model))
+    return found
+
+
+SMALLEST_SCALING = 1e-6
+"""Of the variance of a class along one of its axes, as a share of that of all rows."""
+
+
+def fit_naive_bayes(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
+    """Gaussian naive Bayes: each class has a mean and a variance in each dimension."""
+    _, counts = np.unique(rows.y, return_counts=True)
+    found = []
+    for chosen in options:
+        model = GaussianNB(priors=_priors(counts, chosen), var_smoothing=chosen["smoothing"])
+        model.fit(rows.values, rows.y)
+        # One array in two places would be two after loading, and other bytes when saved again.
+        model.class_prior_ = model.priors.copy()
+        if not model.epsilon_ > 0:
+            model.var_[:] = 1.0  # no dimension varies: all that is left are the priors
+        found.append(Fitted(model))
+    return found
+
+
+def _priors(counts: np.ndarray, chosen: dict[str, Any]) -> np.ndarray:
+    """Of each class: its share of the rows, or the same for all if classes are to be balanced."""
+    if chosen.get("class_weight") == "balanced":
+        return np.full(len(counts), 1 / len(counts))
+    return counts / counts.sum()
+
+
+LDA = Family(fit_lda)
+QDA = Family(fit_qda)
+NAIVE_BAYES = Family(fit_naive_bayes, rotation_invariant=False)

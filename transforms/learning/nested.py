@@ -1,0 +1,210 @@
+"""Nested cross-validation of the heads of strategies, and of the decisions above them.
+
+Two sets of outputs of each head and candidate tell all there is to know, whatever is chosen or
+learnt from them later:
+
+    once     rows of fold f, by a model fitted without f
+    twice    rows of block c as block b sees them: by a model fitted without b and c
+
+A block is a fold, or several where there are many. What is chosen or learnt for the rows of a
+fold (the candidate, a temperature, weights) is chosen on `twice` as its block sees it, from
+which these rows are absent altogether; then it is judged on `once`. One model fitted without b
+and c serves both blocks, so that nesting takes half the fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from transforms.fusion.trees import Part
+from transforms.learning.candidates import Candidate, fit_rows
+from transforms.learning.problem import Problem
+
+BLOCKS = 8
+"""Most blocks of folds that are left out in pairs: 28 fits of each candidate."""
+
+
+@dataclass
+class Outputs:
+    """What the candidates of one head say of rows that they have not seen.
+
+    Attributes:
+        part: the head.
+        candidates: in order.
+        once: of each candidate, an output of all training rows.
+        twice: block -> of each candidate, an output of the training rows of the other blocks.
+        converged: of each candidate.
+    """
+
+    part: Part
+    candidates: list[Candidate]
+    once: list[np.ndarray]
+    twice: dict[int, list[np.ndarray]]
+    converged: list[bool]
+
+
+@dataclass
+class FittedHead:
+    """A candidate fitted on some rows, for fused vectors."""
+
+    estimator: Any
+    converged: bool
+    prior: np.ndarray
+
+    def outputs(self, problem: Problem, X: np.ndarray, here: np.ndarray) -> np.ndarray:
+        """Output of the rows X, float[n, k]; where `here` is false, the prior."""
+        columns = None if problem.classes is None else self.estimator.classes_
+        return head_output(columns, self.estimator, X, here, self.prior)
+
+
+def head_output(
+    columns: np.ndarray | None,
+    estimator: Any,
+    X: np.ndarray,
+    here: np.ndarray,
+    prior: np.ndarray,
+) -> np.ndarray:
+    """What an estimator says of rows; where `here` is false, the prior.
+
+    Args:
+        columns: int[j], which of the problem's classes the estimator's are; None for numbers. A
+            class absent from the rows fitted on has probability 0.
+        estimator: a scikit-learn estimator.
+        X: float[n, D].
+        here: bool[n].
+        prior: float64[k], or float64[] for numbers.
+    """
+    output = np.empty((len(X), *prior.shape))
+    output[...] = prior
+    if not here.any():  # scikit-learn refuses to predict nothing
+        return output
+    asked = (X if here.all() else X[here]).astype(np.float64)
+    if columns is None:
+        output[here] = estimator.predict(asked)
+        return output
+    found = np.zeros((len(asked), len(prior)))
+    found[:, columns] = estimator.predict_proba(asked)
+    output[here] = found
+    return output
+
+
+class Heads:
+    """The outputs of heads, each found once and kept.
+
+    Args:
+        problem: what is learnt.
+        candidates: that every head chooses from.
+        pool: where fits run side by side.
+        progress: told in a few words after each fit.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        candidates: list[Candidate],
+        pool: Executor,
+        progress: Callable[[str], None] | None,
+    ) -> None:
+        self.problem, self.candidates, self.pool = problem, candidates, pool
+        self.progress = progress
+        self._known: dict[Part, Outputs] = {}
+
+    @property
+    def block(self) -> np.ndarray:
+        """int[n]: the block of each training row; -1 of test rows."""
+        fold = self.problem.data.fold
+        position = np.searchsorted(self.problem.folds, fold) % BLOCKS
+        return np.where(self.problem.train, position, -1)
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return min(len(self.problem.folds), BLOCKS)
+
+    def fit(
+        self, part: Part, candidates: Sequence[Candidate], rows: np.ndarray
+    ) -> tuple[list[FittedHead], np.ndarray]:
+        """Candidates fitted on `rows` that have the part, and the vectors of all, float32[n, k].
+
+        Raises:
+            ValueError: the vectors have no dimensions, or values that are not finite.
+        """
+        problem, data = self.problem, self.problem.data
+        X, here = data.vectors(rows, part), data.has(part)
+        if X.shape[1] == 0:
+            raise ValueError(f"the fused vector of {part.name} has no dimensions")
+        if not np.isfinite(X).all():
+            row = int(np.flatnonzero(~np.isfinite(X).all(axis=1))[0])
+            raise ValueError(
+                f"the fused vector of key {str(data.keys[row])!r} from {part.name} "
+                "has values that are not finite; an extractor or the scaling gave them"
+            )
+        chosen = rows & here
+        if not chosen.any():
+            # What stands in for the part is the same in all rows, so that models say the prior.
+            chosen = rows
+        fits = fit_rows(candidates, X[chosen], problem.y[chosen], data.fold[chosen])
+        prior = problem.prior(rows)
+        return [FittedHead(f.estimator, f.converged, prior) for f in fits], X
+
+    def of(self, part: Part, nested: bool = True) -> Outputs:
+        """The outputs of a head; with `nested` false, or less than 3 blocks, no `twice`."""
+        known = self._known.get(part)
+        nested = nested and self.blocks > 2
+        if known is None or (nested and not known.twice):
+            known = self._known[part] = self._find(part, nested)
+        return known
+
+    def once(self, part: Part, candidate: Candidate) -> np.ndarray:
+        """Out-of-fold output of one candidate, which need not be one of those compared."""
+        known = self._known.get(part)
+        if known is not None and candidate in known.candidates:
+            return known.once[known.candidates.index(candidate)]
+        problem, output = self.problem, self.problem.empty()
+
+        def work(fold: int) -> np.ndarray:
+            held = problem.held(fold)
+            fits, X = self.fit(part, [candidate], problem.train & ~held)
+            return fits[0].outputs(problem, X[held], problem.data.has(part)[held])
+
+        for fold, found in zip(problem.folds, self.pool.map(work, problem.folds), strict=True):
+            output[problem.held(fold)] = found
+        return output
+
+    def _find(self, part: Part, nested: bool) -> Outputs:
+        problem, data = self.problem, self.problem.data
+        block, count = self.block, self.blocks
+        jobs: list[tuple[np.ndarray, tuple[int, ...]]] = [
+            (problem.held(fold), ()) for fold in problem.folds
+        ]
+        if nested:
+            jobs += [(np.isin(block, pair), pair) for pair in combinations(range(count), 2)]
+
+        def work(job: tuple[np.ndarray, tuple[int, ...]]) -> list[tuple[np.ndarray, bool]]:
+            held = job[0]
+            fits, X = self.fit(part, self.candidates, problem.train & ~held)
+            here = data.has(part)[held]
+            return [(f.outputs(problem, X[held], here), f.converged) for f in fits]
+
+        n = len(self.candidates)
+        found = Outputs(part, self.candidates, [problem.empty() for _ in range(n)], {}, [True] * n)
+        if nested:
+            found.twice = {b: [problem.empty() for _ in range(n)] for b in range(count)}
+        for done, (job, results) in enumerate(zip(jobs, self.pool.map(work, jobs), strict=True), 1):
+            held, pair = job
+            for i, (output, converged) in enumerate(results):
+                found.converged[i] &= converged
+                if not pair:
+                    found.once[i][held] = output
+                for b, other in (pair, pair[::-1]) if pair else ():
+                    # Block b sees the rows of the other one.
+                    found.twice[b][i][block == other] = output[block[held] == other]
+            if self.progress is not None:
+                self.progress(f"{part.name}: {done} of {len(jobs)} fits")
+        return found

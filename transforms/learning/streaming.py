@@ -1,0 +1,316 @@
+"""Training on a data set larger than memory: from its statistics, and a bucket at a time.
+
+    statistics of all rows, by fold  ->  closed-form models of each fold and of all
+    stochastic gradient descent over the buckets  ->  logistic regression
+    every bucket once more  ->  out-of-fold and test predictions
+
+What is held is the statistics, the models and, of each row, its key, label and outputs. Models are
+linear, on modalities side by side; what is fitted for a fold has not seen its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+
+from schemas.options.fuse import Concatenate
+from schemas.plan import Plan
+from schemas.recipe import Recipe
+from transforms.fusion.collecting import Rows, collect
+from transforms.fusion.statistics import Statistics
+from transforms.learning.calibration import Temperature, fit_temperature
+from transforms.learning.candidates import Candidate, candidates_of
+from transforms.learning.closed_form import Linear, lda, normal_equations, ridge
+from transforms.learning.curves import lda_curve, standardiser
+from transforms.learning.dataset import LabelledRows, labelled_rows, nothing_to_learn
+from transforms.learning.model import HeadModel, Model
+from transforms.learning.problem import Problem, TrainingSet
+from transforms.learning.training import Trained
+
+SHRINKAGES = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3)
+"""Tried where a recipe leaves the shrinkage of LDA open: Ledoit and Wolf's needs fourth moments."""
+EPOCHS = 5
+BATCH = 4096
+
+
+class CannotStream(ValueError):
+    """The recipe asks for what needs all rows in memory."""
+
+
+@dataclass
+class _Scaler:
+    """What fusion by concatenation makes of rows, as some statistics say; see `standardiser`."""
+
+    fill: np.ndarray
+    shift: np.ndarray
+    factor: np.ndarray
+
+    def __call__(self, rows: LabelledRows, names: tuple[str, ...]) -> np.ndarray:
+        """float64[n, D] of some modalities."""
+        parts, start = [], 0
+        for name in names:
+            block = rows.blocks[name]
+            here = rows.present[:, list(rows.blocks).index(name)]
+            own = slice(start, start + block.shape[1])
+            values = np.where(here[:, None], block, self.fill[own]).astype(np.float64)
+            parts.append((values - self.shift[own]) * self.factor[own])
+            start = own.stop
+        return np.hstack(parts)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise CannotStream unless training can be done a bucket at a time."""
+    assert recipe.train is not None
+    fuse = recipe.fuse
+    if not isinstance(fuse, Concatenate) or fuse.pca is not None:
+        raise CannotStream("fuse must be `concatenate` without `pca`")
+    models = {"logistic", "lda", "ridge"}
+    named = {name for name, _ in recipe.train.models if getattr(recipe.train.models, name)}
+    if named - models:
+        raise CannotStream(
+            f"train.models may be {', '.join(sorted(models))}, not {', '.join(named - models)}"
+        )
+    if recipe.train.domain is not None:
+        raise CannotStream("train.domain needs all rows in memory")
+
+
+def train_streaming(plan: Plan, progress: Callable[[str], None]) -> Trained:
+    """What `training.train` does, with memory that does not grow with the features.
+
+    Candidates are chosen on the out-of-fold outputs of all rows (`nested` is false in the
+    metrics), and `understanding` is left out.
+
+    Raises:
+        ValueError: there is nothing to learn.
+        CannotStream: see `check_recipe`.
+    """
+    recipe = plan.recipe
+    check_recipe(recipe)
+    assert recipe.target is not None
+    assert recipe.train is not None
+    task = recipe.target.task
+    progress("statistics")
+    known: list[LabelledRows] = []
+
+    def parts() -> Iterator[Rows]:
+        for rows in labelled_rows(plan):
+            known.append(LabelledRows(**{**vars(rows), "blocks": {}}))
+            yield _counted(rows, task)
+
+    statistics = collect(parts())
+    problem = _problem(known, task)
+    names = tuple(m.name for m in plan.modalities)
+    sets = list(dict.fromkeys([names, *((name,) for name in names)]))
+    candidates = candidates_of(recipe.train.models, task)
+    jobs = [_Job(recipe, problem, statistics.subset(chosen), chosen, candidates) for chosen in sets]
+    for epoch in range(EPOCHS if any(c.model == "logistic" for c in candidates) else 0):
+        progress(f"gradient descent, pass {epoch + 1} of {EPOCHS}")
+        for rows in labelled_rows(plan):
+            for job in jobs:
+                job.descend(rows)
+    progress("predictions")
+    start = 0
+    for rows in labelled_rows(plan):
+        here = slice(start, start + len(rows.keys))
+        for job in jobs:
+            job.predict(rows, here)
+        start = here.stop
+    return _report(problem, names, jobs)
+
+
+def _counted(rows: LabelledRows, task: str) -> Rows:
+    common = (rows.blocks, rows.present, rows.fold)
+    if task == "regression":
+        return Rows(*common, y=np.asarray(rows.labels, np.float64))
+    classes, y = np.unique(rows.labels, return_inverse=True)
+    return Rows(*common, y=y, classes=tuple(classes.tolist()))
+
+
+def _problem(known: list[LabelledRows], task: Any) -> Problem:
+    fold = np.concatenate([rows.fold for rows in known])
+    if not len(fold):
+        raise nothing_to_learn()
+    present = np.concatenate([rows.present for rows in known])
+    keys, labels = (np.concatenate([getattr(r, n) for r in known]) for n in ("keys", "labels"))
+
+    def fit(*_: Any) -> Any:
+        raise AssertionError("nothing is fitted in memory")
+
+    return Problem(TrainingSet(keys, labels, fold, fold < 0, {}, present, fit), task)
+
+
+class _Job:
+    """The models of one set of modalities: of each fold, and at last (-1) of all rows."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        problem: Problem,
+        statistics: Statistics,
+        names: tuple[str, ...],
+        candidates: list[Candidate],
+    ) -> None:
+        fuse = recipe.fuse
+        assert isinstance(fuse, Concatenate)
+        self.problem, self.names, self.candidates = problem, names, candidates
+        self.outputs = [problem.empty() for _ in candidates]
+        scale, missing = fuse.scale, recipe.join.missing
+        shrinkage = None
+        if any(c.options.get("shrinkage") == "auto" for c in candidates):
+            shrinkage = lda_curve(statistics, SHRINKAGES, scale, missing).best
+        self.scalers: dict[int, _Scaler] = {}
+        self.models: dict[int, list[Linear | SGDClassifier]] = {}
+        for fold, rest in [*((k, r) for k, r, _ in statistics.leave_out()), (-1, statistics)]:
+            scaler = _Scaler(*standardiser(rest, scale, missing))
+            self.scalers[fold] = scaler
+            made = rest.filled(scaler.fill).scaled(scaler.shift, scaler.factor)
+            self.models[fold] = [self._fit(c, made, shrinkage) for c in candidates]
+
+    def _fit(
+        self, candidate: Candidate, made: Statistics, shrinkage: float | None
+    ) -> Linear | SGDClassifier:
+        if candidate.model == "lda":
+            own = candidate.options["shrinkage"]
+            if own == "auto":
+                assert shrinkage is not None
+                own = shrinkage
+            model = lda(made.by_class(), own)
+            return self._in_order(model, made.classes)
+        if candidate.model == "ridge":
+            return ridge(normal_equations(made), candidate.options["alpha"])
+        alpha = 1 / (candidate.options["C"] * max(made.count, 1))
+        return SGDClassifier("log_loss", alpha=alpha, average=True, random_state=0, shuffle=True)
+
+    def _in_order(self, model: Linear, classes: tuple[str, ...]) -> Linear:
+        """The model for the classes of the training rows: the test may have others."""
+        assert self.problem.classes is not None
+        at = [classes.index(c) for c in self.problem.classes.tolist()]
+        return Linear(model.coef[at], model.intercept[at], model.output)
+
+    def descend(self, rows: LabelledRows) -> None:
+        """One pass of gradient descent over the training rows of a bucket."""
+        problem = self.problem
+        if problem.classes is None:
+            return
+        order = np.random.default_rng(len(rows.keys)).permutation(len(rows.keys))
+        y = np.searchsorted(problem.classes, rows.labels).clip(max=len(problem.classes) - 1)
+        for fold, models in self.models.items():
+            learners = [m for m in models if isinstance(m, SGDClassifier)]
+            chosen = order[(rows.fold[order] >= 0) & (rows.fold[order] != fold)]
+            for start in range(0, len(chosen) if learners else 0, BATCH):
+                some = chosen[start : start + BATCH]
+                X = self.scalers[fold](rows.take(some), self.names)
+                for model in learners:
+                    model.partial_fit(X, y[some], classes=np.arange(len(problem.classes)))
+
+    def predict(self, rows: LabelledRows, here: slice) -> None:
+        """Outputs of the rows of a bucket, each by a model that has not seen it."""
+        for fold in self.models:
+            chosen = np.flatnonzero(rows.fold == fold)
+            for start in range(0, len(chosen), BATCH):
+                some = chosen[start : start + BATCH]
+                X = self.scalers[fold](rows.take(some), self.names)
+                for output, model in zip(self.outputs, self.models[fold], strict=True):
+                    linear = linear_of(model)
+                    said = linear.decision(X)
+                    if self.problem.classes is not None:
+                        said = linear.predict_proba(X)
+                    output[here][some] = said
+
+    def best(self) -> tuple[int, Temperature, np.ndarray]:
+        """Position of the candidate chosen, its temperature, and its calibrated output."""
+        problem = self.problem
+        best = problem.best(self.outputs, problem.train)
+        output, heat = self.outputs[best], Temperature(1.0)
+        if problem.classes is not None:
+            heat = fit_temperature(output[problem.train], problem.y[problem.train])
+            output = heat.apply(output)
+        return best, heat, output
+
+
+def linear_of(model: Linear | SGDClassifier) -> Linear:
+    """A model of gradient descent as one whose probabilities are the softmax of its scores."""
+    if isinstance(model, Linear):
+        return model
+    coef, intercept = model.coef_, model.intercept_
+    if len(coef) == 1:
+        coef, intercept = np.vstack([0 * coef, coef]), np.concatenate([[0.0], intercept])
+    return Linear(coef, intercept, "logits")
+
+
+def _estimator(model: Linear, classes: np.ndarray | None) -> Any:
+    """The scikit-learn estimator with a linear model's coefficients."""
+    if classes is None:
+        found = Ridge()
+        found.coef_, found.intercept_ = model.coef[0], float(model.intercept[0])
+    else:
+        found = LogisticRegression()
+        coef, intercept = model.coef, model.intercept
+        if len(classes) == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        found.coef_, found.intercept_, found.classes_ = coef, intercept, classes
+    found.n_features_in_ = model.coef.shape[1]
+    return found
+
+
+def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Trained:
+    test = problem.data.test
+    reports: list[dict[str, Any]] = []
+    chosen: list[tuple[int, Temperature, np.ndarray]] = []
+    for job in jobs:
+        best, heat, output = job.best()
+        chosen.append((best, heat, output))
+        cross = {**problem.measure(output, problem.train), **problem.per_fold(output)}
+        reports.append(
+            {
+                "chosen": asdict(job.candidates[best]),
+                "cross_validation": cross,
+                "test": problem.measure(output, test) if test.any() else None,
+                "converged": True,
+            }
+        )
+    best, heat, output = chosen[0]
+    whole = jobs[0]
+    linear = linear_of(whole.models[-1][best])
+    prior = problem.prior(problem.train)
+    estimator = _estimator(linear, problem.classes)
+    head = "+".join(names)
+    part = HeadModel(head, names, 0, linear.coef.shape[1], estimator, prior, heat)
+    metrics: dict[str, Any] = {
+        "task": problem.task,
+        "score": problem.score,
+        "classes": None if problem.classes is None else problem.classes.tolist(),
+        "rows": {"train": int(problem.train.sum()), "test": int(test.sum())},
+        "folds": len(problem.folds),
+        "nested": False,
+        "chosen": reports[0]["chosen"],
+        "fused": {n: v for n, v in reports[0].items() if n != "chosen"},
+        "heads": {head: {"chosen": reports[0]["chosen"], "temperature": heat.value}},
+        "decision": None,
+        "modalities": dict(zip(names, reports[1:] or reports, strict=True)),
+        "candidates": [
+            {
+                "head": head,
+                **asdict(c),
+                **problem.summary(o),
+                "converged": True,
+                "chosen": i == best,
+            }
+            for i, (c, o) in enumerate(zip(whole.candidates, whole.outputs, strict=True))
+        ],
+    }
+    model = Model(names, problem.classes, (part,), None)
+    return Trained(metrics, problem.table(output), model)
+
+
+Widths = Mapping[str, int]
+
+
+def needed_bytes(rows: int, widths: Widths, threads: int) -> int:
+    """Memory that training takes with all rows in memory: features, fused vectors, copies."""
+    d = sum(widths.values())
+    return rows * d * (4 + 4 + threads * (4 + 8 + 8))
