@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from patterned import DIMS, make, matrix, numbers, pick
+from patterned import DIMS, make, matrix, numbers
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import (
     LinearDiscriminantAnalysis,
@@ -301,10 +301,8 @@ def test_standardiser_is_what_the_fusion_fits() -> None:
 
 def test_the_models_of_a_subset_are_those_of_its_rows() -> None:
     rows = make(6, 300, missing=0, unlabelled=False, test=False)
-    fewer = known = collect([rows]).subset(["image", "text"])
-    assert fewer.dimension == 6
+    known = collect([rows]).subset(["image", "text"])
     x = np.hstack([rows.blocks["image"], rows.blocks["text"]])
     theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1).fit(x, rows.y)
     model = lda(known.by_class(), 0.1)
     np.testing.assert_allclose(model.predict_proba(x), theirs.predict_proba(x), atol=1e-6)
-    assert pick(rows, rows.fold == 0).present.all()
