@@ -5,6 +5,7 @@ joining: the sorted features of all modalities merged by key, with a mask for wh
 moments: means and second moments of features, bucket by bucket, and how they are merged.
 components: scaling and principal components from these moments, or from rows in memory.
 strategies: the fusion that is fitted and saved: modalities side by side, or averaged.
+decisions: the fusion of what one model a modality says, by mean or product.
 fusing: the above put to work on the files of an output.
 
 None imports Beam.
