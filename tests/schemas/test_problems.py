@@ -169,6 +169,11 @@ def test_one_line_a_problem(folder: Path, old: str, new: str, expected: str) -> 
             "train: {models: {logistic: {C: []}}}",
             "train.models.logistic.C: must have at least 1 entry, got 0",
         ),
+        (
+            "train: {models: {svm: {class_weight: balance}}}",
+            "train.models.svm.class_weight: must be 'balanced', got 'balance'; "
+            "did you mean 'balanced'?",
+        ),
         ("train: {models: {ridge: }}", "train.models.ridge: is not for classification"),
         ("max_dead_letters: .nan", "max_dead_letters: must be a finite number, got nan"),
     ],

@@ -269,6 +269,20 @@ def test_recipes_that_cannot_be(changes: dict[str, Any]) -> None:
         Recipe.model_validate(recipe(**changes))
 
 
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_models_and_weights_are_for_their_task(task: str) -> None:
+    target = {"source": "facts", "column": "y", "task": task}
+    balanced = {"class_weight": "balanced"}
+    for models in ({"svm": {}}, {"naive_bayes": {}}, {"qda": {}}, {"boosting": balanced}):
+        changes = recipe(target=target, train={"models": models})
+        if task == "classification":
+            assert Recipe.model_validate(changes)
+            continue
+        with pytest.raises(ValidationError, match="is not for regression"):
+            Recipe.model_validate(changes)
+    assert Recipe.model_validate(recipe(target=target, train={"models": {"boosting": {}}}))
+
+
 def test_ngrams_and_background_have_ranges() -> None:
     text = {"source": {"path": "a.csv", "columns": ["t"]}}
     for ngrams in ([2, 1], [0, 1], [1, 9]):

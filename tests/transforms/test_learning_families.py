@@ -112,6 +112,11 @@ def test_svm_is_liblinears_with_one_scale(shape, k):
     np.testing.assert_array_equal(model.predict(Z), machine.predict(Z - mean))
 
 
+def test_svm_arrives_where_all_rows_keep_their_distance():
+    X = np.random.default_rng(0).normal(size=(60, 120)) * np.geomspace(1, 100, 120)
+    fitted("svm", X.astype(np.float32), np.arange(60) % 3, C=0.1)  # not with the primal solver
+
+
 def test_svm_without_folds_deals_rows_out_by_class():
     X, y, Z = rows(100, 5, 4)
     model = fitted("svm", X, y, C=1.0)
@@ -176,8 +181,9 @@ def test_boosting_learns_what_no_line_can():
 
 
 @pytest.mark.parametrize("candidate", EVERY, ids=lambda c: c.model)
-def test_a_fit_does_not_depend_on_threads_or_chance(candidate):
-    X, y, Z = rows(150, 20, 3)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_fit_does_not_depend_on_threads_or_chance(candidate, shape):
+    X, y, Z = rows(*shape, 3)
     found = []
     for threads in (1, 2):
         with threadpool_limits(threads, user_api="openmp"):

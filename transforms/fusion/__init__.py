@@ -3,8 +3,14 @@
 splitting: who is in training, in test, and in which fold.
 joining: the sorted features of all modalities merged by key, with a mask for what is missing.
 moments: means and second moments of features, bucket by bucket, and how they are merged.
+cells: moments of many sets of rows at once, by fold, domain and class.
+statistics: these by which modalities rows have: complements of folds, subsets, filling, scale.
+collecting: one pass over rows for their statistics.
+projecting: how wide modalities may be for them, and sparse random projections of wider ones.
+correlation: variables that modalities share (multi-view CCA), and how similar modalities are.
 components: scaling and principal components from these moments, or from rows in memory.
 strategies: the fusion that is fitted and saved: modalities side by side, or averaged.
+decisions: the fusion of what one model a modality says, by mean or product.
 fusing: the above put to work on the files of an output.
 
 None imports Beam.

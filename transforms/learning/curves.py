@@ -89,12 +89,13 @@ def lda_curve(
 
 
 def expected_errors(model: Linear, held: ClassMoments) -> float:
-    """Number of rows that a linear classifier gets wrong, if scores were normally distributed.
+    """Number of rows that a linear classifier gets wrong, if its scores are normally distributed.
 
-    For each class c and each other class j the score of j less that of c has the mean and the
-    variance that the moments say (the variance pooled over classes); the probability that it is
-    above 0 is summed over j, at most to 1. Of normal scores that is an upper bound on the errors
-    (Bonferroni), and exact for two classes. Options are compared by it, not models described.
+    For each class c and each other class j, the score of j less that of c has the mean and the
+    variance (pooled over classes) that the moments say, and so a probability to be above 0. A
+    row of c is right if none is; the probability of that is taken to be the product of those of
+    each, as if they were independent. That is exact for two classes, and serves to compare the
+    values of an option.
 
     Args:
         model: of which scores are compared.
@@ -112,8 +113,10 @@ def expected_errors(model: Linear, held: ClassMoments) -> float:
     beaten = np.where(np.isnan(beaten), 0.5, beaten)
     beaten[:, ~possible] = 0.0
     beaten[np.arange(len(seen)), seen] = 0.0
-    wrong = np.where(possible[seen], np.minimum(beaten.sum(axis=1), 1.0), 1.0)
-    return float(held.count[seen] @ wrong)
+    # By way of logarithms, as few errors would be lost in 1 - product.
+    with np.errstate(divide="ignore"):
+        wrong = -np.expm1(np.log1p(-beaten).sum(axis=1))
+    return float(held.count[seen] @ np.where(possible[seen], wrong, 1.0))
 
 
 def ridge_curve(
