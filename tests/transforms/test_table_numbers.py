@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
@@ -81,6 +81,7 @@ def test_ranks_are_shares_of_the_training_rows() -> None:
 
 @settings(deadline=None)
 @given(training=st.lists(FINITE, max_size=20), rows=st.lists(st.one_of(st.none(), FINITE)))
+@example(training=[np.finfo(float).max] * 3 + [-1.0], rows=[0.0])
 def test_ranks_are_in_order_and_within_0_and_1(
     training: list[float], rows: list[float | None]
 ) -> None:
