@@ -5,6 +5,7 @@ image, audio, text, table, vector, series: decoding of that kind of record, and 
 video: decoding of videos, whose frames the extractors of images read.
 model: deep models as extractors, of any kind of record.
 importing: what a dotted name stands for.
+batches: records of a bucket, decoded a batch at a time.
 pooling: several rows of a key become one.
 extracting: the above put to work on the files of an output.
 

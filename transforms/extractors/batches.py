@@ -1,0 +1,130 @@
+"""Records of a bucket, decoded a batch at a time.
+
+Every payload is decoded once, however many extractors read it, and only one batch of payloads is
+in memory besides those being read ahead.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.layout import Layout
+from schemas.plan import ModalityPlan, Plan
+from schemas.recipe import PayloadModality
+from schemas.tables import has_payload, open_parquet
+from transforms.extractors.base import BadRecord, Batch
+from transforms.records import payloads
+
+# Rows decoded at once; of videos, frames. They bound memory, and are part of nothing's result.
+BATCH = {"image": 64, "audio": 64, "video": 64, "text": 256, "series": 64}
+BATCH |= {"table": 4096, "vector": 4096}
+
+
+@dataclass
+class Decoded:
+    """A batch with where its rows come from; rows that could not be decoded are left out."""
+
+    batch: Batch
+    rows: pa.Table  # key, source, row of the decoded
+    lost: list[tuple[pa.Table, list[BadRecord]]]
+
+
+def decoded_batches(plan: Plan, modality: ModalityPlan, bucket: int) -> Iterator[Decoded]:
+    """Decoded records of a bucket, in order, a batch at a time."""
+    path = Layout(plan.output, plan.buckets).records(modality.name, bucket)
+    size = max(1, BATCH[modality.recipe.kind] // getattr(modality.recipe, "frames", 1))
+    with open_parquet(path) as file:
+        batches = file.iter_batches(size, use_threads=False)
+        tables = (pa.Table.from_batches([batch]) for batch in batches)
+        if has_payload(modality.source):
+            yield from _decode_payloads(modality, tables)
+        else:
+            yield from (_decode_values(modality, table) for table in tables)
+
+
+def _decode_values(modality: ModalityPlan, rows: pa.Table) -> Decoded:
+    where = rows.select(["key", "source", "row"])
+    values = rows.select(list(modality.source.columns))
+    if modality.recipe.kind == "table":
+        return Decoded(Batch(values), where, [])
+    if modality.recipe.kind == "vector":
+        from transforms.extractors.vector.decoding import decode_columns
+
+        return _without(where, *decode_columns(values, modality.widths))
+    if modality.recipe.kind == "series":
+        from transforms.extractors.series.decoding import decode_lists
+
+        return _without(where, *decode_lists(values, modality.recipe.max_length))
+    from transforms.extractors.text.decoding import check
+
+    columns = [pc.fill_null(values.column(name), "") for name in values.column_names]
+    texts = pc.binary_join_element_wise(*columns, "\n") if len(columns) > 1 else columns[0]
+    return _each(modality, where, texts.to_pylist(), check)
+
+
+def _decode_payloads(modality: ModalityPlan, tables: Iterator[pa.Table]) -> Iterator[Decoded]:
+    recipe = modality.recipe
+    assert isinstance(recipe, PayloadModality)
+    # Imported by name, so that a recipe without images needs no image library.
+    module = importlib.import_module(f"transforms.extractors.{recipe.kind}.decoding")
+    if recipe.payload == "embed":
+        for table in tables:
+            found = table.column("payload").to_pylist()
+            yield _each(
+                modality, table.select(["key", "source", "row", "uri"]), found, module.decode
+            )
+        return
+    # Rows hold only paths here, so a whole bucket of them is small.
+    batches = list(tables)
+    position = {name: i for i, name in enumerate(modality.source.names)}
+    paths = [
+        payloads.locate(
+            modality.source,
+            np.array([position[name] for name in table.column("source").to_pylist()], int),
+            table.column("uri").to_pylist(),
+        )
+        for table in batches
+    ]
+    fetched = payloads.fetch_ahead(paths, recipe.max_bytes)
+    for table, found in zip(batches, fetched, strict=True):
+        yield _each(modality, table.select(["key", "source", "row", "uri"]), found, module.decode)
+
+
+def _each(modality: ModalityPlan, where: pa.Table, found: list, decode: Callable) -> Decoded:
+    """Decode one by one: libraries for files take one at a time."""
+    items, wrong = [], {}
+    for i, one in enumerate(found):
+        try:
+            if isinstance(one, BadRecord):
+                raise one
+            items.append(decode(one, modality.recipe))
+        except BadRecord as bad:
+            items.append(None)
+            wrong[i] = bad
+    return _without(where, items, wrong)
+
+
+def _without(where: pa.Table, items: list | np.ndarray, wrong: dict[int, BadRecord]) -> Decoded:
+    """The rows that can be used; the others, by position, with what is wrong."""
+    if not wrong:
+        return Decoded(Batch(items), where, [])
+    keep = ~np.isin(np.arange(len(where)), list(wrong))
+    lost = [(where.filter(pa.array(~keep)), [wrong[i] for i in sorted(wrong)])]
+    return Decoded(masked(Batch(items), keep), where.filter(pa.array(keep)), lost)
+
+
+def masked(batch: Batch, mask: np.ndarray) -> Batch:
+    """Some rows of a batch, by bool[n]."""
+    if mask.all():
+        return batch
+    if isinstance(batch.items, list):
+        return Batch([item for item, wanted in zip(batch.items, mask, strict=True) if wanted])
+    if isinstance(batch.items, pa.Table):
+        return Batch(batch.items.filter(pa.array(mask)))
+    return Batch(batch.items[mask])
