@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.options.audio import AudioExtract
 from schemas.options.base import Extract, FieldError, Options, UnknownName
@@ -20,15 +20,7 @@ from schemas.options.fuse import (
     learns_from_labels,
 )
 from schemas.options.image import ImageExtract
-from schemas.options.models import (
-    BoostingOptions,
-    LdaOptions,
-    LogisticOptions,
-    NaiveBayesOptions,
-    QdaOptions,
-    RidgeOptions,
-    SvmOptions,
-)
+from schemas.options.models import Models
 from schemas.options.series import SeriesExtract
 from schemas.options.table import TableExtract
 from schemas.options.text import TextExtract
@@ -263,37 +255,6 @@ class Join(Options):
     missing: Literal["mean", "zero"] = Field(
         default="mean", description="A missing modality's features: the training mean, or zero"
     )
-
-
-class Models(Options):
-    """Models compared by cross-validation; none named means those that fit the task."""
-
-    logistic: LogisticOptions | None = Field(
-        default=None, description="Multinomial logistic regression"
-    )
-    lda: LdaOptions | None = Field(default=None, description="Linear discriminant analysis")
-    naive_bayes: NaiveBayesOptions | None = Field(default=None, description="Gaussian naive Bayes")
-    qda: QdaOptions | None = Field(
-        default=None, description="Quadratic discriminant analysis of principal components"
-    )
-    svm: SvmOptions | None = Field(default=None, description="Linear support vector machine")
-    boosting: BoostingOptions | None = Field(
-        default=None, description="Gradient boosting of trees, for classes or numbers"
-    )
-    ridge: RidgeOptions | None = Field(default=None, description="Ridge regression")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_options_means_defaults(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {k: ({} if v is None else v) for k, v in value.items()}
-
-    @model_serializer(mode="plain")
-    def _only_what_is_used(self) -> dict[str, Any]:
-        # A name without options means its defaults, so one that is not used is left out.
-        used = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: one.model_dump(mode="json") for name, one in used.items() if one is not None}
 
 
 class Train(Options):

@@ -6,9 +6,9 @@ in all combinations.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_serializer, model_validator
 
 from schemas.options.base import Options
 
@@ -95,3 +95,34 @@ class RidgeOptions(Options):
     alpha: tuple[_Positive, ...] = Field(
         default=(0.1, 1.0, 10.0, 100.0, 1000.0), min_length=1, description="Penalties tried"
     )
+
+
+class Models(Options):
+    """Models compared by cross-validation; none named means those that fit the task."""
+
+    logistic: LogisticOptions | None = Field(
+        default=None, description="Multinomial logistic regression"
+    )
+    lda: LdaOptions | None = Field(default=None, description="Linear discriminant analysis")
+    naive_bayes: NaiveBayesOptions | None = Field(default=None, description="Gaussian naive Bayes")
+    qda: QdaOptions | None = Field(
+        default=None, description="Quadratic discriminant analysis of principal components"
+    )
+    svm: SvmOptions | None = Field(default=None, description="Linear support vector machine")
+    boosting: BoostingOptions | None = Field(
+        default=None, description="Gradient boosting of trees, for classes or numbers"
+    )
+    ridge: RidgeOptions | None = Field(default=None, description="Ridge regression")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_options_means_defaults(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: ({} if v is None else v) for k, v in value.items()}
+
+    @model_serializer(mode="plain")
+    def _only_what_is_used(self) -> dict[str, Any]:
+        # A name without options means its defaults, so one that is not used is left out.
+        used = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: one.model_dump(mode="json") for name, one in used.items() if one is not None}
