@@ -19,9 +19,11 @@ from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 
 from schemas.options.fuse import Concatenate
 from schemas.plan import Plan
-from schemas.recipe import Recipe
+from schemas.recipe import TARGET, Recipe
 from transforms.fusion.collecting import Rows, collect
+from transforms.fusion.fusing import load_fusion
 from transforms.fusion.statistics import Statistics
+from transforms.fusion.strategies import Fusion
 from transforms.learning.calibration import Temperature, fit_temperature
 from transforms.learning.candidates import Candidate, candidates_of
 from transforms.learning.closed_form import Linear, lda, normal_equations, ridge
@@ -48,6 +50,20 @@ class _Scaler:
     fill: np.ndarray
     shift: np.ndarray
     factor: np.ndarray
+
+    @classmethod
+    def of(cls, fusion: Fusion, names: tuple[str, ...]) -> _Scaler:
+        """What a fitted fusion makes of rows."""
+        nodes = {node.name: node for head in fusion.heads for node in head.everything()}
+        parts = []
+        for node in (nodes[name] for name in names):
+            assert node.fill is not None
+            d = node.dimension
+            if node.mean is None:
+                parts.append((node.fill, np.zeros(d), np.ones(d)))
+            else:
+                parts.append((node.mean, node.mean, node.factor))
+        return cls(*(np.concatenate(several) for several in zip(*parts, strict=True)))
 
     def __call__(self, rows: LabelledRows, names: tuple[str, ...]) -> np.ndarray:
         """float64[n, D] of some modalities."""
@@ -106,7 +122,11 @@ def train_streaming(plan: Plan, progress: Callable[[str], None]) -> Trained:
     names = tuple(m.name for m in plan.modalities)
     sets = list(dict.fromkeys([names, *((name,) for name in names)]))
     candidates = candidates_of(recipe.train.models, task)
-    jobs = [_Job(recipe, problem, statistics.subset(chosen), chosen, candidates) for chosen in sets]
+    fusion = load_fusion(plan.output)
+    jobs = [
+        _Job(recipe, problem, _subset(statistics, chosen), chosen, candidates, fusion)
+        for chosen in sets
+    ]
     for epoch in range(EPOCHS if any(c.model == "logistic" for c in candidates) else 0):
         progress(f"gradient descent, pass {epoch + 1} of {EPOCHS}")
         for rows in labelled_rows(plan):
@@ -120,6 +140,11 @@ def train_streaming(plan: Plan, progress: Callable[[str], None]) -> Trained:
             job.predict(rows, here)
         start = here.stop
     return _report(problem, names, jobs)
+
+
+def _subset(statistics: Statistics, names: tuple[str, ...]) -> Statistics:
+    kept = (*names, TARGET) if TARGET in statistics.dims else names
+    return statistics.subset(kept)
 
 
 def _counted(rows: LabelledRows, task: str) -> Rows:
@@ -153,6 +178,7 @@ class _Job:
         statistics: Statistics,
         names: tuple[str, ...],
         candidates: list[Candidate],
+        fusion: Fusion,
     ) -> None:
         fuse = recipe.fuse
         assert isinstance(fuse, Concatenate)
@@ -166,6 +192,10 @@ class _Job:
         self.models: dict[int, list[Linear | SGDClassifier]] = {}
         for fold, rest in [*((k, r) for k, r, _ in statistics.leave_out()), (-1, statistics)]:
             scaler = _Scaler(*standardiser(rest, scale, missing))
+            if fold < 0:
+                # The final model reads the data set's vectors, so it is fitted to these: what
+                # scales them has seen rows without a label, too.
+                scaler = _Scaler.of(fusion, names)
             self.scalers[fold] = scaler
             made = rest.filled(scaler.fill).scaled(scaler.shift, scaler.factor)
             self.models[fold] = [self._fit(c, made, shrinkage) for c in candidates]
@@ -183,7 +213,8 @@ class _Job:
         if candidate.model == "ridge":
             return ridge(normal_equations(made), candidate.options["alpha"])
         alpha = 1 / (candidate.options["C"] * max(made.count, 1))
-        return SGDClassifier("log_loss", alpha=alpha, average=True, random_state=0, shuffle=True)
+        # Without averaging: steps shrink as 1 / t anyway, and an average remembers the first ones.
+        return SGDClassifier("log_loss", alpha=alpha, random_state=0, shuffle=True)
 
     def _in_order(self, model: Linear, classes: tuple[str, ...]) -> Linear:
         """The model for the classes of the training rows: the test may have others."""
@@ -307,10 +338,7 @@ def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Train
     return Trained(metrics, problem.table(output), model)
 
 
-Widths = Mapping[str, int]
-
-
-def needed_bytes(rows: int, widths: Widths, threads: int) -> int:
+def needed_bytes(rows: int, widths: Mapping[str, int], threads: int) -> int:
     """Memory that training takes with all rows in memory: features, fused vectors, copies."""
     d = sum(widths.values())
     return rows * d * (4 + 4 + threads * (4 + 8 + 8))
