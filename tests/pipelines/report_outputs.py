@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.layout import Layout
+from schemas.options.models import Models
 from schemas.plan import ModalityPlan, Plan, SourcePlan
-from schemas.recipe import Models, Recipe
+from schemas.recipe import Recipe
 from schemas.tables import fused_schema, vectors, write_table
 from transforms.audit import audit_of
 from transforms.extractors.base import BadRecord

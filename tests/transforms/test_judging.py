@@ -9,7 +9,7 @@ import pytest
 from training_sets import LDA, RIDGE, learn, make, training_set
 
 from schemas.options.fuse import Average, Concatenate, Hierarchical, Node, Weighted
-from schemas.recipe import Models
+from schemas.options.models import Models
 from transforms.fusion.decisions import SMALLEST
 from transforms.fusion.strategies import fit_rows as fit_fusion
 from transforms.fusion.trees import tree_of

@@ -10,8 +10,7 @@ from threadpoolctl import threadpool_limits
 from training_sets import LDA, RIDGE, learn, make
 
 from schemas.options.fuse import Average, Concatenate
-from schemas.options.models import LdaOptions, LogisticOptions, RidgeOptions
-from schemas.recipe import Models
+from schemas.options.models import LdaOptions, LogisticOptions, Models, RidgeOptions
 from transforms.learning import linear, training
 from transforms.learning.artefacts import model_files
 

@@ -11,7 +11,6 @@ from scipy.special import log_softmax, softmax
 from transforms.learning.calibration import (
     Temperature,
     best_scale,
-    calibrate_out_of_fold,
     fit_temperature,
     reliability,
 )
@@ -117,18 +116,6 @@ def test_a_model_that_knows_nothing_is_brought_to_the_prior():
     np.testing.assert_allclose(found.apply(p).mean(axis=0), prior, atol=0.02)
     never = fit_temperature(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([1, 0]), np.array([1, 0]))
     assert np.isfinite(never.apply(p)).all()
-
-
-def test_each_fold_is_calibrated_by_the_others():
-    logits, y = drawn(300, 3, 0.4)
-    p, fold = softmax(logits, axis=1), (np.arange(300) % 3).astype(np.int32)
-    found = calibrate_out_of_fold(p, y, fold)
-    y_changed = np.where(fold == 1, 0, y)
-    changed = calibrate_out_of_fold(p, y_changed, fold)
-    np.testing.assert_array_equal(found[fold == 1], changed[fold == 1])
-    assert (found[fold == 0] != changed[fold == 0]).any()
-    expected = fit_temperature(p[fold != 2], y[fold != 2]).apply(p[fold == 2])
-    np.testing.assert_array_equal(found[fold == 2], expected)
 
 
 def test_a_temperature_comes_back_as_it_was():

@@ -8,8 +8,9 @@ from sklearn.covariance import ledoit_wolf as dense_ledoit_wolf
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from schemas.recipe import Models
-from transforms.learning.candidates import Candidate, candidates_of, find_basis, fit
+from schemas.options.models import Models
+from transforms.learning.candidates import Candidate, candidates_of, fit_rows
+from transforms.learning.fitting import find_basis
 from transforms.learning.gaussian import ledoit_wolf
 
 SHAPES = [(60, 8), (40, 90), (30, 30)]
@@ -23,12 +24,8 @@ def rows(n, D, k, seed=1):
 
 
 def fitted(candidate, X, y):
-    basis, T = find_basis(X)
-    assert T.shape[1] <= min(X.shape) or X.shape[1] <= X.shape[0]
-    (result,) = fit([candidate], T, y, basis.dimensions)
-    asked = basis.coordinates(X)
-    np.testing.assert_allclose(asked, T, atol=1e-10)
-    return basis.expand(result.estimator)
+    (result,) = fit_rows([candidate], X, y)
+    return result.estimator
 
 
 def dense_lda(X, y, Z, shrinkage):
@@ -119,6 +116,7 @@ def test_a_basis_keeps_products_and_loses_nothing(n, D, seed):
     X = np.random.default_rng(seed).integers(-3, 4, size=(n, D)).astype(np.float32)
     basis, T = find_basis(X)
     assert T.shape == (n, min(n, D))
+    np.testing.assert_allclose(basis.coordinates(X), T, atol=1e-9)
     centred = X - basis.mean
     np.testing.assert_allclose(T @ T.T, centred @ centred.T, atol=1e-9)
     if basis.axes is not None:

@@ -14,9 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
-from schemas.recipe import Models
+from schemas.options.models import Models
 from transforms.learning.calibration import best_scale
-from transforms.learning.candidates import Candidate, candidates_of, find_basis, fit, fit_rows
+from transforms.learning.candidates import Candidate, candidates_of, fit_rows
 
 SHAPES = [(120, 8), (60, 90)]
 EVERY = [
@@ -264,15 +264,6 @@ def test_fits_come_in_the_order_of_the_candidates():
         np.testing.assert_allclose(
             found.estimator.predict_proba(Z), alone.estimator.predict_proba(Z), atol=1e-12
         )
-
-
-@pytest.mark.parametrize("name", ["naive_bayes", "boosting"])
-def test_families_that_depend_on_the_basis_are_not_fitted_in_another(name):
-    candidate = next(c for c in EVERY if c.model == name)
-    X, y, _ = rows(20, 50, 2)
-    basis, T = find_basis(X)
-    with pytest.raises(ValueError, match=rf"train\.models\.{name} cannot be fitted in rotated"):
-        fit([candidate], T, y, basis.dimensions)
 
 
 def test_candidates_are_all_combinations():

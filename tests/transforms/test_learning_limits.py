@@ -10,7 +10,7 @@ import pytest
 from training_sets import LDA, RIDGE, make, training_set
 
 from schemas.options.fuse import Average, Compare, Concatenate, Hierarchical, Node, Weighted
-from schemas.recipe import Models
+from schemas.options.models import Models
 from transforms.fusion.strategies import fit_rows
 from transforms.fusion.trees import tree_of
 from transforms.learning.artefacts import load_model, model_files

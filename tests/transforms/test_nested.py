@@ -11,7 +11,7 @@ import pytest
 from training_sets import LDA, learn, make, training_set
 
 from schemas.options.fuse import Average, Compare, Concatenate, Hierarchical, Node, Weighted
-from schemas.recipe import Models
+from schemas.options.models import Models
 from transforms.fusion.trees import tree_of
 from transforms.learning.candidates import fit_rows
 from transforms.learning.choosing import choose, choose_out_of_fold

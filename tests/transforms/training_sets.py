@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from schemas.options.fuse import Concatenate
-from schemas.recipe import Models
+from schemas.options.models import Models
 from transforms.fusion.strategies import Fusion, fit_rows
 from transforms.fusion.trees import Part, Tree
 from transforms.learning.choosing import Chosen, choose

@@ -107,23 +107,6 @@ def best_scale(logits: np.ndarray, y: np.ndarray, base: np.ndarray | float = 0.0
     return float(brentq(slope, low, high, xtol=1e-12, rtol=1e-12))
 
 
-def calibrate_out_of_fold(output: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Out-of-fold probabilities, each fold's by the temperature of the other folds.
-
-    With these, a score of calibrated probabilities has not seen the rows it is judged on.
-
-    Args:
-        output: float64[n, k], out of fold.
-        y: int64[n], 0 to k - 1.
-        fold: int32[n], of at least two folds.
-    """
-    calibrated = np.empty_like(output)
-    for k in np.unique(fold):
-        held = fold == k
-        calibrated[held] = fit_temperature(output[~held], y[~held]).apply(output[held])
-    return calibrated
-
-
 def reliability(output: np.ndarray, y: np.ndarray, bins: int = 15) -> dict[str, Any]:
     """How often predictions are right, by how sure they are.
 

@@ -11,12 +11,9 @@ import numpy as np
 from sklearn.dummy import DummyClassifier
 
 from schemas.options.base import Options
-from schemas.options.models import LdaOptions, LogisticOptions, RidgeOptions
-from schemas.recipe import Models
+from schemas.options.models import LdaOptions, LogisticOptions, Models, RidgeOptions
 from transforms.learning.boosting import BOOSTING
-from transforms.learning.fitting import Basis as Basis
-from transforms.learning.fitting import Family, Fitted, Rows, Task
-from transforms.learning.fitting import find_basis as find_basis
+from transforms.learning.fitting import Family, Fitted, Rows, Task, find_basis
 from transforms.learning.gaussian import LDA, NAIVE_BAYES, QDA
 from transforms.learning.linear import LOGISTIC, RIDGE, SVM
 
@@ -108,31 +105,6 @@ def fit_rows(
         rows = Rows(X.astype(np.float64), y, X.shape[1], fold)
         found.update(zip(plain, _fit([candidates[i] for i in plain], rows), strict=True))
     return [found[i] for i in range(len(candidates))]
-
-
-def fit(
-    candidates: Sequence[Candidate],
-    T: np.ndarray,
-    y: np.ndarray,
-    dimensions: int,
-    fold: np.ndarray | None = None,
-) -> list[Fitted]:
-    """Every candidate fitted in coordinates; its estimator is for them, too.
-
-    Args:
-        candidates: of one task, all of families that do not depend on the basis.
-        T: float64[n, r], coordinates of the rows, each column of mean 0.
-        y: int64[n] numbers of classes, not necessarily all of them, or float64[n].
-        dimensions: D, that of the fused vector; r or more.
-        fold: see `fit_rows`.
-
-    Raises:
-        ValueError: a candidate's family depends on the basis.
-    """
-    for c in candidates:
-        if not _FAMILIES[c.model].rotation_invariant:
-            raise ValueError(f"train.models.{c.model} cannot be fitted in rotated coordinates")
-    return _fit(candidates, Rows(T, y, dimensions, fold))
 
 
 def _fit(candidates: Sequence[Candidate], rows: Rows) -> list[Fitted]:

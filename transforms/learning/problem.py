@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from transforms.fusion.decisions import prior_of
 from transforms.fusion.strategies import Fusion
 from transforms.fusion.trees import Part
 from transforms.learning import metrics
@@ -141,9 +142,7 @@ class Problem:
 
     def prior(self, rows: np.ndarray) -> np.ndarray:
         """Shares of the classes, float64[k], or the mean, float64[], over some training rows."""
-        if self.classes is None:
-            return np.asarray(self.y[rows].mean())
-        return np.bincount(self.y[rows], minlength=len(self.classes)) / rows.sum()
+        return prior_of(self.y[rows], None if self.classes is None else len(self.classes))
 
     def empty(self) -> np.ndarray:
         """An output of all rows, to be filled."""

@@ -23,7 +23,7 @@ import pyarrow as pa
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from schemas.recipe import Models
+from schemas.options.models import Models
 from transforms.fusion.trees import Fuse, tree_of
 from transforms.learning.candidates import candidates_of
 from transforms.learning.explaining import explain
