@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,6 +14,11 @@ import numpy as np
 from PIL import Image
 
 from schemas.recipe import ImageModality
+from transforms.extractors.base import Batch, Extractor
+from transforms.extractors.image.decoding import decode
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+"""Real images, beside the checkout and not part of the project; they may not be there."""
 
 BACKGROUND = (10, 200, 90)
 
@@ -41,6 +48,37 @@ def pictures() -> list[np.ndarray]:
         np.zeros((40, 40, 3), np.uint8),
         np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8),
     ]
+
+
+def shapes(n: int = 12, seed: int = 0) -> list[np.ndarray]:
+    """Discs and frames on noise, which have keypoints: n of several sizes."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for i in range(n):
+        image = rng.integers(0, 60, (60 + 7 * i, 90 - 3 * i, 3), dtype=np.uint8)
+        for _ in range(6):
+            x, y = (int(v) for v in rng.integers(5, 50, 2))
+            color = [int(c) for c in rng.integers(80, 255, 3)]
+            cv2.circle(image, (x, y), int(rng.integers(3, 12)), color, -1)
+            cv2.rectangle(image, (y, x), (y + 9, x + 14), color[::-1], 2)
+        out.append(image)
+    return out
+
+
+def photographs(step: int = 20) -> list[np.ndarray]:
+    """Some of the real images, decoded; none where they are not there."""
+    paths = [*sorted(DATA.glob("*/images/*.png")), *sorted(DATA.glob("*/images/*.webp"))]
+    return [decode(path.read_bytes(), modality()) for path in paths[::step]]
+
+
+def fitted(extractor: Extractor, parts: Sequence[list[np.ndarray]]) -> Extractor:
+    """The extractor after all rounds of its fit, each a part at a time."""
+    known: dict[str, np.ndarray] = {}
+    for _ in range(extractor.rounds):
+        states = [extractor.partial(Batch(part)) for part in parts]
+        known |= extractor.finish(extractor.merge(states))
+        extractor.load(known)
+    return extractor
 
 
 def encode(pixels: np.ndarray | Image.Image, form: str, **options: Any) -> bytes:
