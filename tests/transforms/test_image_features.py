@@ -1,108 +1,113 @@
-"""SIFT words, binary patterns, moments and colours over a grid: against the usual libraries."""
+"""Extractors of images against the usual libraries, and against what is known of an image."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from image_files import photographs, pictures, shapes
+from skimage.feature import hog as skimage_hog
 from skimage.feature import local_binary_pattern
-from sklearn.cluster import MiniBatchKMeans
-from threadpoolctl import threadpool_limits
 
-from transforms.extractors.base import Batch, Extractor
+from transforms.extractors.base import Batch
 from transforms.extractors.image.color import Color
+from transforms.extractors.image.hog import Hog
 from transforms.extractors.image.hu import Hu
 from transforms.extractors.image.lbp import Lbp
-from transforms.extractors.image.resizing import grey, scaled_grey
-from transforms.extractors.image.sift import Sift
+from transforms.extractors.image.pixels import Pixels
+from transforms.extractors.image.resizing import grey
 
 
-def images(n: int = 12, seed: int = 0) -> list[np.ndarray]:
-    """Shapes on noise, of several sizes: uint8[h, w, 3]."""
-    rng = np.random.default_rng(seed)
-    out = []
-    for i in range(n):
-        height, width = 60 + 7 * i, 90 - 3 * i
-        image = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
-        for _ in range(6):
-            x, y = (int(v) for v in rng.integers(5, 50, 2))
-            color = [int(c) for c in rng.integers(80, 255, 3)]
-            cv2.circle(image, (x, y), int(rng.integers(3, 12)), color, -1)
-            cv2.rectangle(image, (y, x), (y + 9, x + 14), color[::-1], 2)
-        out.append(image)
-    return out
-
-
-def fitted(extractor: Extractor, parts: list[list[np.ndarray]]) -> Extractor:
-    """Fit in as many rounds as it takes, a part at a time."""
-    known: dict[str, np.ndarray] = {}
-    for _ in range(extractor.rounds):
-        states = [extractor.partial(Batch(part)) for part in parts]
-        known |= extractor.finish(extractor.merge(states))
-        extractor.load(known)
-    return extractor
-
-
-@pytest.mark.parametrize(("points", "radius"), [(8, 1.0), (8, 2.0), (12, 1.5)])
-def test_patterns_are_those_of_scikit_image(points: int, radius: float) -> None:
-    lbp = Lbp(points=points, radius=radius, cells=1, size=48)
-    found = lbp.transform(Batch(images()))
-    bins = points * (points - 1) + 3
-    for row, image in zip(found, images(), strict=True):
-        small = grey(image, 48)
-        with np.errstate(all="ignore"):
-            codes = local_binary_pattern(small, points, radius, method="nri_uniform")
-        counts = np.bincount(codes.astype(int).ravel(), minlength=bins) / codes.size
-        # Bins are numbered in another order; how often each occurs is the same.
-        np.testing.assert_allclose(np.sort(row), np.sort(counts), rtol=1e-4, atol=1e-7)
-
-
-def test_words_are_those_of_opencv_and_scikit_learn() -> None:
-    some, options = images(), {"words": 20, "size": 96, "assignment": "hard"}
-    found = fitted(Sift(**options), [some[:5], some[5:]]).transform(Batch(some))
-    sift = cv2.SIFT_create(nfeatures=500, contrastThreshold=0.04)
-    each = [sift.detectAndCompute(scaled_grey(i, 96), None)[1] for i in some]
-    each = [np.zeros((0, 128)) if d is None else d[:500] for d in each]
-    rows = np.unique(np.concatenate(each).astype(np.uint8), axis=0).astype(np.float64)
-    with threadpool_limits(limits=1):
-        means = MiniBatchKMeans(20, batch_size=4096, n_init=3, random_state=0).fit(rows)
-    words = np.rint(means.cluster_centers_)
-    counts = np.zeros((len(some), 20))
-    for row, descriptors in enumerate(each):
-        for one in descriptors:
-            counts[row, np.square(words - one).sum(axis=1).argmin()] += 1
-    idf = np.log((1 + len(some)) / (1 + (counts > 0).sum(axis=0))) + 1
-    expected = counts * idf
-    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(found, expected / np.where(lengths, lengths, 1), rtol=1e-4)
-
-
-@pytest.mark.parametrize("assignment", ["soft", "hard"])
-def test_any_split_learns_the_same_words(assignment: str) -> None:
-    some = images()
-    options = {"words": 16, "size": 80, "assignment": assignment, "sample": 150}
-    whole = fitted(Sift(**options), [some]).transform(Batch(some))
-    parts = fitted(Sift(**options), [some[7:], [], some[:3], some[3:7]]).transform(Batch(some))
-    assert whole.tobytes() == parts.tobytes()
-    assert np.allclose(np.linalg.norm(whole, axis=1)[whole.any(axis=1)], 1, atol=1e-6)
-
-
-def test_words_of_nothing() -> None:
-    sift = Sift(words=8)
-    for _ in range(2):
-        known = sift.finish(sift.merge([]))
-        sift.load(
-            {**known, **({"words": np.zeros((0, 128), np.uint8)} if "idf" in known else {})}
-            | ({"spread": np.ones(1)} if "idf" in known else {})
+@pytest.mark.parametrize(
+    ("size", "orientations", "cell", "block"),
+    [(64, 9, 8, 2), (37, 9, 5, 1), (50, 6, 8, 3), (28, 5, 7, 4), (65, 7, 9, 2)],
+)
+def test_hog_is_that_of_scikit_image(size: int, orientations: int, cell: int, block: int) -> None:
+    images = pictures() + photographs()
+    hog = Hog(size=size, orientations=orientations, cell=cell, block=block)
+    want = [
+        skimage_hog(
+            grey(image, size) / 255,
+            orientations,
+            (cell, cell),
+            (block, block),
+            block_norm="L2-Hys",
+            feature_vector=True,
         )
-    flat = np.full((40, 40, 3), 7, np.uint8)
-    assert not sift.transform(Batch([flat, images(1)[0]])).any()
+        for image in images
+    ]
+    np.testing.assert_allclose(hog.transform(Batch(images)), want, rtol=1e-4, atol=1e-7)
+
+
+def test_hog_finds_the_direction_of_an_edge() -> None:
+    upright, level = np.zeros((2, 64, 64, 3), np.uint8)
+    upright[:, 36:] = 255
+    level[36:] = 255
+    hog = Hog()
+    names = np.array([name.rsplit("_", 1)[1] for name in hog.names()])
+    for image, name in ((upright, "b0"), (level, "b4")):
+        (row,) = hog.transform(Batch([image]))
+        assert set(names[row > 0]) == {name}
+
+
+def test_color_counts_pixels() -> None:
+    image = np.zeros((4, 5, 3), np.uint8)
+    image[:, :2] = (255, 0, 0)
+    color = Color()
+    (row,) = color.transform(Batch([image]))
+    found = {name: row[i] for i, name in enumerate(color.names()) if row[i] > 0}
+    assert found == pytest.approx({"h0_s0_v0": 0.6, "h0_s2_v2": 0.4})
+
+
+@pytest.mark.parametrize("space", ["hsv", "lab"])
+def test_histograms_sum_to_one(space: str) -> None:
+    rows = Color(space=space).transform(Batch(pictures()))
+    np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_pixels_average_what_they_shrink() -> None:
+    image = np.repeat(np.arange(0, 160, 10, dtype=np.uint8).reshape(4, 4)[..., None], 3, axis=2)
+    (row,) = Pixels(size=2).transform(Batch([image]))
+    np.testing.assert_allclose(row * 255, [25, 45, 105, 125], rtol=1e-6)
+
+
+def test_pixels_keep_colours_apart_and_in_order() -> None:
+    pixels = Pixels(size=1, color=True)
+    (row,) = pixels.transform(Batch([np.full((3, 3, 3), (255, 0, 51), np.uint8)]))
+    np.testing.assert_allclose(row, [1, 0, 0.2], rtol=1e-6)
+    assert pixels.names() == ["y0_x0_r", "y0_x0_g", "y0_x0_b"]
+
+
+@pytest.mark.parametrize(
+    ("points", "radius", "size", "cells"),
+    [(8, 1, 64, 4), (8, 2, 48, 1), (12, 1.5, 33, 2), (16, 2, 64, 3), (5, 3.3, 20, 1), (4, 1, 8, 8)],
+)
+def test_patterns_are_those_of_scikit_image(
+    points: int, radius: float, size: int, cells: int
+) -> None:
+    bins = points * (points - 1) + 3
+    images = pictures() + photographs()
+    want = []
+    for image in images:
+        codes = local_binary_pattern(grey(image, size), points, radius, "nri_uniform").astype(int)
+        parts = [
+            codes[y * size // cells : (y + 1) * size // cells, x * size // cells :][
+                :, : (x + 1) * size // cells - x * size // cells
+            ]
+            for y in range(cells)
+            for x in range(cells)
+        ]
+        want.append(
+            np.concatenate([np.bincount(p.ravel(), minlength=bins) / p.size for p in parts])
+        )
+    found = Lbp(points=points, radius=radius, size=size, cells=cells).transform(Batch(images))
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+    rooted = Lbp(points=points, radius=radius, size=size, cells=cells, root=True)
+    np.testing.assert_allclose(rooted.transform(Batch(images)), np.sqrt(want), rtol=1e-6)
 
 
 def test_moments_do_not_change_with_a_turn() -> None:
-    (image,) = images(1)
+    (image,) = shapes(1)
     hu = Hu()
     upright, turned, large = (
         hu.transform(Batch([one]))[0]
@@ -118,7 +123,7 @@ def test_moments_do_not_change_with_a_turn() -> None:
 
 
 def test_colours_over_a_grid() -> None:
-    (image,) = images(1)
+    (image,) = shapes(1)
     color = Color(cells=2, bins=(4, 2, 2))
     (found,) = color.transform(Batch([image]))
     assert len(color.names()) == len(found) == 4 * 16
@@ -128,17 +133,3 @@ def test_colours_over_a_grid() -> None:
     np.testing.assert_allclose(found[:16], own, rtol=1e-6)
     (rooted,) = Color(cells=2, bins=(4, 2, 2), root=True).transform(Batch([image]))
     np.testing.assert_allclose(np.square(rooted), found, atol=1e-6)
-
-
-@settings(deadline=None, max_examples=15)
-@given(st.integers(0, 99), st.integers(1, 11))
-def test_rows_do_not_depend_on_their_batch(seed: int, cut: int) -> None:
-    some = images(seed=seed)
-    tiny = [np.full((1, 1, 3), 9, np.uint8), np.full((2, 300, 3), 200, np.uint8)]
-    for extractor in (Lbp(size=32), Hu(), Color(cells=3), fitted(Sift(words=8, size=64), [some])):
-        whole = extractor.transform(Batch([*some, *tiny]))
-        parts = [extractor.transform(Batch(part)) for part in (some[:cut], [*some[cut:], *tiny])]
-        assert np.concatenate(parts).tobytes() == whole.tobytes()
-        assert np.isfinite(whole).all()
-        assert whole.dtype == np.float32
-        assert whole.shape[1] == len(extractor.names())

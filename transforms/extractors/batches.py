@@ -7,7 +7,7 @@ in memory besides those being read ahead.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from transforms.records import payloads
 # Rows decoded at once; of videos, frames. They bound memory, and are part of nothing's result.
 BATCH = {"image": 64, "audio": 64, "video": 64, "text": 256, "series": 64}
 BATCH |= {"table": 4096, "vector": 4096}
+DECODED = 64 << 20  # bytes of decoded images or recordings that are enough for a batch
 
 
 @dataclass
@@ -45,22 +46,23 @@ def decoded_batches(plan: Plan, modality: ModalityPlan, bucket: int) -> Iterator
         if has_payload(modality.source):
             yield from _decode_payloads(modality, tables)
         else:
-            yield from (_decode_values(modality, table) for table in tables)
+            for table in tables:
+                yield from _decode_values(modality, table)
 
 
-def _decode_values(modality: ModalityPlan, rows: pa.Table) -> Decoded:
+def _decode_values(modality: ModalityPlan, rows: pa.Table) -> Iterable[Decoded]:
     where = rows.select(["key", "source", "row"])
     values = rows.select(list(modality.source.columns))
     if modality.recipe.kind == "table":
-        return Decoded(Batch(values), where, [])
+        return [Decoded(Batch(values), where, [])]
     if modality.recipe.kind == "vector":
         from transforms.extractors.vector.decoding import decode_columns
 
-        return _without(where, *decode_columns(values, modality.widths))
+        return [_without(where, *decode_columns(values, modality.widths))]
     if modality.recipe.kind == "series":
         from transforms.extractors.series.decoding import decode_lists
 
-        return _without(where, *decode_lists(values, modality.recipe.max_length))
+        return [_without(where, *decode_lists(values, modality.recipe.max_length))]
     from transforms.extractors.text.decoding import check
 
     columns = [pc.fill_null(values.column(name), "") for name in values.column_names]
@@ -76,9 +78,8 @@ def _decode_payloads(modality: ModalityPlan, tables: Iterator[pa.Table]) -> Iter
     if recipe.payload == "embed":
         for table in tables:
             found = table.column("payload").to_pylist()
-            yield _each(
-                modality, table.select(["key", "source", "row", "uri"]), found, module.decode
-            )
+            where = table.select(["key", "source", "row", "uri"])
+            yield from _each(modality, where, found, module.decode)
         return
     # Rows hold only paths here, so a whole bucket of them is small.
     batches = list(tables)
@@ -93,12 +94,18 @@ def _decode_payloads(modality: ModalityPlan, tables: Iterator[pa.Table]) -> Iter
     ]
     fetched = payloads.fetch_ahead(paths, recipe.max_bytes)
     for table, found in zip(batches, fetched, strict=True):
-        yield _each(modality, table.select(["key", "source", "row", "uri"]), found, module.decode)
+        where = table.select(["key", "source", "row", "uri"])
+        yield from _each(modality, where, found, module.decode)
 
 
-def _each(modality: ModalityPlan, where: pa.Table, found: list, decode: Callable) -> Decoded:
-    """Decode one by one: libraries for files take one at a time."""
-    items, wrong = [], {}
+def _each(
+    modality: ModalityPlan, where: pa.Table, found: list, decode: Callable
+) -> Iterator[Decoded]:
+    """Decode one by one: libraries for files take one at a time.
+
+    What is decoded goes on once it is large: a few photographs and not a whole batch.
+    """
+    items, wrong, start, size = [], {}, 0, 0
     for i, one in enumerate(found):
         try:
             if isinstance(one, BadRecord):
@@ -106,8 +113,11 @@ def _each(modality: ModalityPlan, where: pa.Table, found: list, decode: Callable
             items.append(decode(one, modality.recipe))
         except BadRecord as bad:
             items.append(None)
-            wrong[i] = bad
-    return _without(where, items, wrong)
+            wrong[i - start] = bad
+        size += getattr(items[-1], "nbytes", 0)
+        if size >= DECODED or i == len(found) - 1:
+            yield _without(where.slice(start, len(items)), items, wrong)
+            items, wrong, start, size = [], {}, i + 1, 0
 
 
 def _without(where: pa.Table, items: list | np.ndarray, wrong: dict[int, BadRecord]) -> Decoded:

@@ -59,7 +59,7 @@ class _Scaler:
         for node in (nodes[name] for name in names):
             assert node.fill is not None
             d = node.dimension
-            if node.mean is None:
+            if node.mean is None or node.factor is None:
                 parts.append((node.fill, np.zeros(d), np.ones(d)))
             else:
                 parts.append((node.mean, node.mean, node.factor))

@@ -18,6 +18,13 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from schemas.recipe import ImageModality
 from transforms.extractors.base import BadRecord
+from transforms.extractors.image.headers import (
+    check_tiff_directory,
+    check_tiff_pixels,
+    jpeg_size,
+    truncated,
+    webp_size,
+)
 
 # What is wrong with a file goes into its dead letter, with its key, not to the console without
 # it. OpenCV 4 and 5 differ in where they keep the function; 0 is silence in both.
@@ -30,13 +37,14 @@ _READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"RIFF": WebPImageFile,
     b"II*\0": TiffImageFile,
     b"MM\0*": TiffImageFile,
+    b"II+\0": TiffImageFile,  # BigTIFF
     b"BM": BmpImageFile,
     b"GIF8": GifImageFile,
 }
 # Chunks that change pixels. Colour profiles, texts and further frames are left out: libpng
 # prints its complaints about them.
 _PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_AT_ONCE = 1 << 16  # pixels laid over the background at once: their copies stay in the cache
 # Everything Pillow's readers let through on damaged files, found by fuzzing them.
 _PILLOW_ERRORS: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError)
 _PILLOW_ERRORS += (LookupError, EOFError, ArithmeticError, AttributeError, RuntimeError)
@@ -49,7 +57,8 @@ def decode(payload: bytes, modality: ImageModality) -> np.ndarray:
     PNG, JPEG, WebP, TIFF, BMP and GIF; of several frames or pages, the first. Transparent pixels
     are laid over the modality's background; of 16 bits a channel the upper 8 are kept; the
     orientation noted by a camera is applied. The size in the header is compared with
-    `max_pixels` before anything is decoded.
+    `max_pixels` before anything is decoded, and decoding takes at most 32 bytes a pixel besides
+    the file (WebP; 6 are usual for JPEG).
 
     Args:
         payload: the file.
@@ -74,10 +83,6 @@ def decode(payload: bytes, modality: ImageModality) -> np.ndarray:
     raise BadRecord("unreadable", f"not a {known} file: it starts with {payload[:12]!r}")
 
 
-def _truncated(what: str, detail: str) -> BadRecord:
-    return BadRecord("truncated", f"{what} file is cut short: {detail}")
-
-
 def _check_size(width: int, height: int, modality: ImageModality) -> None:
     if width <= 0 or height <= 0:
         raise BadRecord("unreadable", f"an image of {width} x {height} pixels")
@@ -88,7 +93,7 @@ def _check_size(width: int, height: int, modality: ImageModality) -> None:
 
 def _decode_png(payload: bytes, modality: ImageModality) -> np.ndarray:
     if len(payload) < 33:
-        raise _truncated("PNG", "it ends within its header")
+        raise truncated("PNG", "it ends within its header")
     if payload[12:16] != b"IHDR":
         raise BadRecord("unreadable", "PNG file does not begin with its header (IHDR)")
     width, height, depth, color_type = struct.unpack_from(">IIBB", payload, 16)
@@ -98,11 +103,11 @@ def _decode_png(payload: bytes, modality: ImageModality) -> np.ndarray:
     view, at, name = memoryview(payload), len(_PNG), b""
     while name != b"IEND":
         if at + 12 > len(payload):
-            raise _truncated("PNG", f"it ends after {len(payload)} bytes without an end (IEND)")
+            raise truncated("PNG", f"it ends after {len(payload)} bytes without an end (IEND)")
         length, name = struct.unpack_from(">I4s", payload, at)
         end = at + 12 + length
         if end > len(payload):
-            raise _truncated(
+            raise truncated(
                 "PNG", f"{end - len(payload)} bytes are missing in {name.decode('latin-1')}"
             )
         if name in _PNG_KEPT and not (name == b"tRNS" and color_type >= 4):
@@ -126,38 +131,20 @@ def _decode_png(payload: bytes, modality: ImageModality) -> np.ndarray:
         opaque = pixels != clear * (top // (2**depth - 1))
         pixels = cv2.merge([pixels, pixels, pixels, opaque * pixels.dtype.type(top)])
     if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+        pixels >>= 8
+        pixels = pixels.astype(np.uint8)
     return _over_background(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), modality)
 
 
 def _decode_jpeg(payload: bytes, modality: ImageModality) -> np.ndarray:
-    width, height = _jpeg_size(payload)
+    width, height = jpeg_size(payload)
     _check_size(width, height, modality)
     pixels = _decode_by_opencv(payload, cv2.IMREAD_COLOR_RGB)
     if pixels is not None:
         return pixels
     if b"\xff\xd9" not in payload[payload.rfind(b"\xff\xda") :]:
-        raise _truncated("JPEG", f"it ends after {len(payload)} bytes without an end marker")
+        raise truncated("JPEG", f"it ends after {len(payload)} bytes without an end marker")
     raise BadRecord("unreadable", "JPEG file is damaged, or of a kind that is hardly ever used")
-
-
-def _jpeg_size(payload: bytes) -> tuple[int, int]:
-    """Width and height, in the first start of frame (ITU-T T.81, B.2.2)."""
-    at = 2
-    while at + 9 <= len(payload):
-        if payload[at] != 0xFF:
-            raise BadRecord("unreadable", f"JPEG file is damaged: no marker at byte {at}")
-        marker = payload[at + 1]
-        if marker == 0xFF:  # padding
-            at += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", payload, at + 5)
-            return width, height
-        if marker in (0xD9, 0xDA):
-            raise BadRecord("unreadable", "JPEG file is damaged: no size before the pixels")
-        at += 2 + int.from_bytes(payload[at + 2 : at + 4], "big")
-    raise _truncated("JPEG", f"it ends after {len(payload)} bytes, before its size")
 
 
 def _decode_by_opencv(payload: bytes, flags: int) -> np.ndarray | None:
@@ -171,22 +158,23 @@ def _decode_by_pillow(
     reader: type[ImageFile.ImageFile], payload: bytes, modality: ImageModality
 ) -> np.ndarray:
     if reader is TiffImageFile:
-        _check_directory(payload)
-    if reader is WebPImageFile and len(payload) < 8 + int.from_bytes(payload[4:8], "little"):
-        raise _truncated("WebP", f"{len(payload)} bytes, fewer than its header says")
+        check_tiff_directory(payload)
+    if reader is WebPImageFile:  # which sets room aside for the whole image when it is opened
+        _check_size(*webp_size(payload), modality)
     # The readers are called by themselves: Image.open would add a limit of its own to max_pixels.
     try:
         image: Image.Image = reader(io.BytesIO(payload))
         _check_size(*image.size, modality)
         if isinstance(image, TiffImageFile):
-            _check_strips(image, len(payload))
+            check_tiff_pixels(image, len(payload), modality.max_pixels)
         image.load()
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16"):
-            return cv2.cvtColor((np.asarray(image) >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+            return cv2.cvtColor(_upper_eight_bits(image), cv2.COLOR_GRAY2RGB)
         if image.mode in ("I", "F"):
             raise BadRecord(
-                "unreadable", "an image of 32 bits a channel; convert it to 8 or 16 bits"
+                "unreadable",
+                "an image of signed, 32-bit or floating-point numbers; convert it to 8 or 16 bits",
             )
         if image.has_transparency_data:
             return _over_background(np.asarray(image.convert("RGBA")), modality)
@@ -200,40 +188,24 @@ def _decode_by_pillow(
         raise BadRecord("truncated" if cut else "unreadable", message) from error
 
 
-def _check_directory(payload: bytes) -> None:
-    """Find a cut TIFF file before libtiff does, which prints what it finds.
-
-    References:
-        Adobe: TIFF, revision 6.0, section 2.
-    """
-    order, needed = "<" if payload[:1] == b"I" else ">", 8
-    if len(payload) >= needed:
-        (at,) = struct.unpack_from(order + "I", payload, 4)
-        needed = at + 2
-    if len(payload) >= needed > 8:
-        (entries,) = struct.unpack_from(order + "H", payload, at)
-        needed += 12 * entries + 4
-        if len(payload) >= needed:
-            for entry in range(at + 2, needed - 4, 12):
-                _, kind, count, place = struct.unpack_from(order + "HHII", payload, entry)
-                length = count * _TIFF_SIZES.get(kind, 1)
-                if length > 4:
-                    needed = max(needed, place + length)
-    if needed > len(payload):
-        raise _truncated("TIFF", f"its directory reaches {needed - len(payload)} bytes further")
-
-
-def _check_strips(image: TiffImageFile, size: int) -> None:
-    """The same for the pixels, in strips (tags 273, 279) or tiles (324, 325)."""
-    for offsets, counts in ((273, 279), (324, 325)):
-        ends = zip(image.tag_v2.get(offsets, ()), image.tag_v2.get(counts, ()), strict=False)
-        needed = max((start + count for start, count in ends), default=0)
-        if needed > size:
-            raise _truncated("TIFF", f"{needed - size} bytes are missing")
+def _upper_eight_bits(image: Image.Image) -> np.ndarray:
+    """uint8[h, w] of grey levels of 9 to 16 bits."""
+    levels, bits = np.asarray(image), 16
+    if isinstance(image, TiffImageFile):
+        bits = image.tag_v2.get(258, (16,))[0]
+        if image.tag_v2.get(262) == 0:  # white is zero, which Pillow minds in 8 bits only
+            levels = (1 << bits) - 1 - levels
+    return (levels >> (bits - 8)).astype(np.uint8)
 
 
 def _over_background(rgba: np.ndarray, modality: ImageModality) -> np.ndarray:
     """Lay uint8[h, w, 4] over the background, rounding to the nearest."""
-    alpha = rgba[..., 3:].astype(np.uint16)
+    out = np.empty((*rgba.shape[:2], 3), np.uint8)
     background = np.array(modality.background, np.uint16)
-    return ((rgba[..., :3] * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8)
+    rows = max(1, _AT_ONCE // rgba.shape[1])
+    for top in range(0, len(rgba), rows):
+        part = rgba[top : top + rows]
+        alpha = part[..., 3:].astype(np.uint16)
+        mixed = part[..., :3] * alpha + background * (255 - alpha) + 127
+        out[top : top + rows] = mixed // 255
+    return out

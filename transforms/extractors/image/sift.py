@@ -183,7 +183,7 @@ def _learn_words(descriptors: np.ndarray, most: int) -> tuple[np.ndarray, float]
         from sklearn.cluster import MiniBatchKMeans
         from threadpoolctl import threadpool_limits
 
-        clusters = MiniBatchKMeans(most, batch_size=4096, n_init=3, random_state=_SEED)
+        clusters = MiniBatchKMeans(most, batch_size=4096, random_state=_SEED)
         with threadpool_limits(limits=1):  # sums depend on the number of threads
             clusters.fit(rows.astype(np.float64))
         words = np.rint(clusters.cluster_centers_).astype(np.uint8)
