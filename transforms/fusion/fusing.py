@@ -15,6 +15,7 @@ from schemas.options.fuse import Compare
 from schemas.plan import Plan
 from schemas.receipts import Receipt, fingerprint, once
 from schemas.tables import fused_schema, vectors, write_table
+from transforms.fusion.grouping import group_size
 from transforms.fusion.joining import Joined, feature_names, join_bucket
 from transforms.fusion.moments import Moments, merge_all
 from transforms.fusion.nodes import Node, arrays_of, json_of, nodes_of
@@ -32,7 +33,7 @@ from transforms.fusion.strategies import (
 )
 from transforms.fusion.trees import Part, Tree, tree_of
 
-GROUP = 4  # buckets whose sums are merged by one process: fewer files of second moments
+GROUP = 4  # at least so many buckets' sums are in one file: they may be matrices
 
 Upstream = dict[str, str]
 """Fingerprint of each modality's features (and the target's records) in one bucket."""
@@ -43,6 +44,11 @@ def tree_of_plan(plan: Plan) -> Tree:
     fuse = plan.recipe.fuse
     assert not isinstance(fuse, Compare)
     return tree_of(fuse, [modality.name for modality in plan.modalities])
+
+
+def statistics_size(plan: Plan) -> int:
+    """Buckets of which moments are kept in one file."""
+    return group_size(plan.buckets, GROUP)
 
 
 def needs_statistics(plan: Plan) -> bool:
@@ -112,6 +118,42 @@ def _incoming(
     return rows
 
 
+def merge_statistics(plan: Plan, level: int, name: str, parts: list[Receipt], size: int) -> Receipt:
+    """The moments of consecutive groups of buckets merged into one file, in their order.
+
+    Args:
+        plan: of the run.
+        level: of the parts in the strategy's tree.
+        name: nothing that counts; there is one set of moments a level.
+        parts: receipts of the groups' moments, in order.
+        size: buckets of all these.
+    """
+    layout, first = Layout(plan.output, plan.buckets), parts[0].bucket
+    own = fingerprint([part.fingerprint for part in parts])
+    step = f"{_level(level)}/of-{size}"
+
+    def work() -> tuple[dict[str, int], dict[str, int]]:
+        arrays: dict[str, np.ndarray] = {}
+        for part_name, total in _merged(plan, level, parts).items():
+            arrays |= total.to_arrays(part_name)
+        path = layout.statistics(step, first)
+        return {}, {path: save_arrays(path, arrays)}
+
+    return once(layout, "join", step, first, own, work)
+
+
+def _merged(plan: Plan, level: int, parts: list[Receipt]) -> dict[str, Moments]:
+    """The moments of all parts; one file is in memory at a time."""
+    layout = Layout(plan.output, plan.buckets)
+    totals: dict[str, Moments] = {}
+    for part in parts:
+        arrays = load_arrays(layout.at(*part.files))
+        for name in _wanted(plan, level):
+            one = Moments.from_arrays(name, arrays)
+            totals[name] = merge_all([totals[name], one]) if name in totals else one
+    return totals
+
+
 def finish_fusion(plan: Plan, parts: list[Receipt], level: int) -> Receipt:
     """Merge the groups' moments in bucket order, fit the parts of one level and save them.
 
@@ -119,17 +161,11 @@ def finish_fusion(plan: Plan, parts: list[Receipt], level: int) -> Receipt:
     last level the fusion is whole.
     """
     layout = Layout(plan.output, plan.buckets)
-    parts = sorted(parts, key=lambda part: part.bucket)
     names = {m.name: feature_names(plan, m.name) for m in plan.modalities}
     own = fingerprint(plan.fingerprints["fuse"], [part.fingerprint for part in parts], names)
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
-        totals: dict[str, Moments] = {}
-        for part in parts:
-            arrays = load_arrays(layout.statistics(_level(level), part.bucket))
-            for name in _wanted(plan, level):
-                one = Moments.from_arrays(name, arrays)
-                totals[name] = merge_all([totals[name], one]) if name in totals else one
+        totals = _merged(plan, level, parts)
         tree = tree_of_plan(plan)
         dims = {name: len(own_names) for name, own_names in names.items()}
         missing = plan.recipe.join.missing

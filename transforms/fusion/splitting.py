@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ class Splits:
     seed: int
     groups: dict[str, int] | None = None
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Changes whenever a key may be split in another way."""
         groups = None if self.groups is None else sorted(self.groups.items())
@@ -47,12 +48,18 @@ class Splits:
         fold = np.floor(uniform(keys, 2 * self.seed + 1) * self.folds).astype(np.int32)
         fold[uniform(keys, 2 * self.seed) < self.test_share] = -1
         if self.groups is not None and groups is not None:
-            names = pa.array(list(self.groups), pa.string())
-            folds = np.fromiter(self.groups.values(), np.int32, len(self.groups))
+            names, folds = self._table
             at = pc.index_in(groups, names)
             known = pc.is_valid(at).to_numpy(zero_copy_only=False)
             fold[known] = folds[at.drop_null().to_numpy()]
         return fold
+
+    @cached_property
+    def _table(self) -> tuple[pa.Array, np.ndarray]:
+        """Names of the groups and their folds: made once, not once a bucket."""
+        assert self.groups is not None
+        names = pa.array(list(self.groups), pa.string())
+        return names, np.fromiter(self.groups.values(), np.int32, len(self.groups))
 
 
 def split_by_key(split: Split) -> Splits:
