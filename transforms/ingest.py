@@ -24,6 +24,8 @@ BLOCKS = 1024
 MOST_BUCKETS = 4096
 """Most buckets that rows are cut into at once: a batch of 65,536 rows gives each at least 16."""
 
+ROWS_FOR_ZSTD = 512
+
 GATHERED = 131_072
 """Rows of a block that are cut into buckets at once."""
 
@@ -118,19 +120,21 @@ def cut(table: pa.Table, number: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
 
 
 def cut_block(grouped: tuple[tuple[str, int], Iterable[bytes]], plan: Plan) -> Iterator[Bucketed]:
-    """Rows of one block, cut by bucket: an element for each bucket, then its rows.
-
-    Rows are gathered until there are enough that a bucket's share of them is worth an element.
-    """
+    """Rows of one block, cut by bucket: an empty element for each bucket, then its rows."""
     (name, block), blobs = grouped
     size = block_size(plan)
     for bucket in range(block * size, (block + 1) * size):
         yield (name, bucket), b""
+    yield from cut_gathered(name, blobs, plan)
+
+
+def cut_gathered(name: str, blobs: Iterable[bytes], plan: Plan) -> Iterator[Bucketed]:
+    """Rows cut by bucket, `GATHERED` at a time: so a bucket's share of them is worth an element."""
     tables: list[pa.Table] = []
     gathered = 0
     for blob in chain(blobs, [None]):
         if blob:
-            tables.append(pa.ipc.open_stream(blob).read_all())
+            tables.append(from_blob(blob))
             gathered += len(tables[-1])
         if tables and (blob is None or gathered >= GATHERED):
             table = pa.concat_tables(tables)
@@ -142,10 +146,19 @@ def cut_block(grouped: tuple[tuple[str, int], Iterable[bytes]], plan: Plan) -> I
 def to_blob(rows: pa.Table) -> bytes:
     """Rows as a compressed Arrow stream: a local runner keeps what it shuffles in memory."""
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    # Of few rows, setting zstd up takes ten times as long as all else; threads are no help either.
+    compression = "zstd" if len(rows) >= ROWS_FOR_ZSTD else "lz4"
+    options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
     with pa.ipc.new_stream(sink, rows.schema, options=options) as stream:
         stream.write_table(rows)
     return sink.getvalue().to_pybytes()
+
+
+def from_blob(blob: bytes) -> pa.Table:
+    """What `to_blob` was given."""
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    with pa.ipc.open_stream(blob, options=options) as stream:
+        return stream.read_all()
 
 
 class Ingest(beam.PTransform):
@@ -162,5 +175,5 @@ class Ingest(beam.PTransform):
 def ingest_grouped(grouped: tuple[tuple[str, int], Iterable[bytes]], plan: Plan) -> Receipt:
     """Records of one modality and bucket from its rows."""
     (name, bucket), blobs = grouped
-    tables = [pa.ipc.open_stream(blob).read_all() for blob in blobs if blob]
+    tables = [from_blob(blob) for blob in blobs if blob]
     return ingest_bucket(plan, name, bucket, tables)
