@@ -11,11 +11,15 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 TEMPORARY = ".tmp"
+REQUESTS = 16  # to an object store at a time
+
+Made = TypeVar("Made")
 
 
 def is_local(path: str) -> bool:
@@ -123,6 +127,22 @@ def read_many(paths: list[str]) -> list[bytes | OSError]:
                 raise got
             out.append(got)
     return out
+
+
+def side_by_side(work: Callable[[str], Made], paths: Iterable[str]) -> Iterator[Made]:
+    """What is made of each file, in their order; of remote ones, `REQUESTS` at a time.
+
+    For work that waits for a store rather than computes, such as reading the end of a file.
+    """
+    paths = list(paths)
+    if all(map(is_local, paths)):
+        yield from map(work, paths)
+        return
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        try:
+            yield from pool.map(work, paths)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _same_store(paths: list[str]) -> bool:
