@@ -11,12 +11,19 @@ demo: .venv/installed
 	$(BIN)/sensorium example digits demo
 	$(BIN)/sensorium run demo/recipe.yaml
 
-test: .venv/dev
+test: .venv/dev .cache/s3proxy.jar
 	$(BIN)/pytest -n $(JOBS) -m "not slow"
 
 # Minutes rather than seconds: twenty killed runs, real data sets.
-test-slow: .venv/dev
+test-slow: .venv/dev .cache/s3proxy.jar
 	$(BIN)/pytest -n $(JOBS) -m slow
+
+# The S3 server of the tests: one file to download, where s3s-fs takes minutes to compile.
+.cache/s3proxy.jar:
+	mkdir -p $(@D)
+	mvn -q -B -ntp org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -Dmdep.stripVersion=true \
+	    -Dartifact=org.gaul:s3proxy:3.1.0:jar:jar-with-dependencies -DoutputDirectory=$(@D)
+	mv $(@D)/s3proxy-jar-with-dependencies.jar $@
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .

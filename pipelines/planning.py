@@ -221,10 +221,12 @@ def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> 
                     "folder with --to"
                 )
                 return
-    if storage.is_local(output) and os.path.exists(output):
-        if not os.path.isdir(output):
+    storage.reach(output)
+    kind = storage.kind(output)
+    if kind is not None:
+        if kind == "file":
             problems.add(f"the output {output} is a file: choose a folder with --to")
-        elif os.listdir(output) and not os.path.exists(Layout(output, 1).state):
+        elif storage.listed(output) and not storage.exists(Layout(output, 1).state):
             problems.add(
                 f"the output folder {output} holds other files: choose another with --to, "
                 "or empty it"

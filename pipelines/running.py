@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.workers import WorkerDied, WorkerPool, serving
 from schemas import storage
-from schemas.errors import DataError
+from schemas.errors import DataError, StorageError
 from schemas.plan import Plan
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -136,7 +136,7 @@ def runner(
 def _guarded(plan: Plan, upto: str, args: list[str], runner: object | None) -> None:
     try:
         _run(plan, upto, args, runner)
-    except (DataError, WorkerDied, RunFailed, KeyboardInterrupt):
+    except (DataError, StorageError, WorkerDied, RunFailed, KeyboardInterrupt):
         raise
     except Exception as error:
         logging.getLogger("sensorium").exception("the run failed")
@@ -178,6 +178,7 @@ def _prepare_worker(log: str) -> None:
 
 
 _DATA_ERROR = re.compile(r"DataError: (.+?)(?: \[while running .*\])?$", re.MULTILINE)
+_STORAGE_ERROR = re.compile(r"StorageError: (.+?)(?: \[while running .*\])?$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^([\w.]*(?:Error|Exception|Died|Exit\w*)\b.*)$", re.MULTILINE)
 _WHERE = re.compile(r"\[while running '([^']*)'\]")
 
@@ -191,6 +192,9 @@ def cause_of(error: BaseException) -> Exception:
     found = _DATA_ERROR.search(text)
     if found:
         return DataError(found.group(1))
+    found = _STORAGE_ERROR.search(text)
+    if found:
+        return RunFailed(found.group(1))
     lines = _LAST_ERROR.findall(text)
     first = text.strip().partition("\n")[0]
     cause = lines[-1] if lines else f"{type(error).__name__}: {first}".removesuffix(": ")
