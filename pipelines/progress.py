@@ -5,6 +5,7 @@ It is read from the receipts in the output, so it is true for every runner.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from rich.progress import (
 )
 
 from schemas import storage
+from schemas.errors import StorageError
 from schemas.layout import FUSED, Layout
 from schemas.plan import Plan
 
@@ -89,6 +91,14 @@ class Watch:
         if self._thread.is_alive():
             self._thread.join()
 
+    def _look(self) -> dict[Key, int]:
+        """What is done now, or nothing while the store is away: to show is not worth to fail."""
+        try:
+            return done_now(self.plan, self.keys)
+        except StorageError as error:
+            logging.getLogger("sensorium").warning("progress cannot be seen: %s", error)
+            return {}
+
     def _show(self) -> None:
         if self.console.is_terminal:
             self._bars()
@@ -114,7 +124,7 @@ class Watch:
                 if self._said:
                     own = own if own is not None else bars.add_task("", total=None)
                     bars.update(own, description=f"choose {self._said}")
-                for key, count in done_now(self.plan, self.keys).items():
+                for key, count in self._look().items():
                     if count > self.before[key]:
                         bars.start_task(tasks[key])
                     bars.update(tasks[key], completed=count)
@@ -126,7 +136,7 @@ class Watch:
         ended = False
         while not ended:
             ended = self._stop.wait(self.seconds)
-            for key, count in done_now(self.plan, self.keys).items():
+            for key, count in self._look().items():
                 if count >= self.plan.buckets and key not in said:
                     said.add(key)
                     note = " (as it was)" if key in self.unchanged else ""

@@ -54,6 +54,8 @@ class RangedFile(io.RawIOBase):
         """As many bytes as asked for, fewer only at the end of the file."""
         left = max(0, self._size - self._at)
         n = left if size is None or size < 0 else min(size, left)
+        if not n:
+            return b""
         start = self._at
         self._at += n
         if start + n <= len(self._head):

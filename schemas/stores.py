@@ -2,7 +2,7 @@
 
 Every client is fsspec's. Listings are not cached, as other processes write too. A store that is
 away for a moment is asked again, up to AWS_MAX_ATTEMPTS times with growing pauses; what is asked
-first, before work starts, is asked twice only, so that a wrong address is told at once.
+first, before work starts, is asked twice only, so that a wrong address is told in seconds.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def _client(scheme: str, attempts: int, pid: int) -> Any:
 
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if scheme in _S3:
-        if "AWS_MAX_ATTEMPTS" in os.environ:
-            attempts = min(attempts, int(os.environ["AWS_MAX_ATTEMPTS"]))
+        attempts = min(attempts, int(os.environ.get("AWS_MAX_ATTEMPTS", attempts)))
         options["config_kwargs"] = {
             "retries": {
                 "mode": os.environ.get("AWS_RETRY_MODE", "standard"),
                 "total_max_attempts": attempts,
             },
             "max_pool_connections": _CONNECTIONS,
+            **({"connect_timeout": 5, "read_timeout": 5} if attempts <= IMPATIENT else {}),
         }
         # Parts of a large file, 50 MB each, go one after the other: they are held in memory. And
         # a file is read by one request, without asking for its size first.
@@ -73,7 +73,7 @@ def _client(scheme: str, attempts: int, pid: int) -> Any:
         raise ValueError(f"{scheme}:// is no kind of storage that fsspec knows: {error}") from None
     if scheme in _S3:
         # The requests have attempts of their own; these are for answers that break off.
-        made.retries = 2
+        made.retries = 1 if attempts <= IMPATIENT else 2
     return made
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -143,7 +143,7 @@ class Gate:
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 30)
-        app.router.add_route("*", "/{path:.*}", lambda request: self._serve(request))
+        app.router.add_route("*", "/{path:.*}", self._serve)
         return app
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -200,6 +200,20 @@ def environment(url: str) -> dict[str, str]:
     return {**KEYS, "AWS_ENDPOINT_URL": url}
 
 
-def without_aws() -> dict[str, str]:
-    """The environment of this process without anything that AWS clients look at."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+class Bucket:
+    """A bucket, and its objects as the files that the server keeps.
+
+    Attributes:
+        gate: the way to its server.
+        url: of the bucket.
+        folder: where the server keeps its objects.
+    """
+
+    def __init__(self, gate: Gate, name: str) -> None:
+        self.gate, self.url, self.folder = gate, f"s3://{name}", gate.server.folder / name
+        self.folder.mkdir()
+
+    def take(self, folder: Path, name: str) -> str:
+        """Copy a local folder into the bucket; returns its URL."""
+        shutil.copytree(folder, self.folder / name)
+        return f"{self.url}/{name}"
