@@ -26,6 +26,7 @@ from infra.processes import BOOT, CACHE, Processes, free_ports, listening, need,
 
 TASK_MANAGERS = ("taskmanager-1", "taskmanager-2")
 SECONDS = 240  # for all to be up: six on a quiet machine, a minute on a very busy one
+CACHED_SECONDS = 60  # how long a Python worker waits for a job's next stage
 
 CONFIGURATION = """\
 jobmanager.rpc.address: localhost
@@ -38,6 +39,10 @@ taskmanager.host: localhost
 taskmanager.bind-host: localhost
 io.tmp.dirs: {folder}/tmp
 web.tmpdir: {folder}/tmp
+# The runner's classes are on the cluster's own class path and loaded once. Out of each job's jar
+# they would be loaded anew for each job, and then Beam ends the Python worker whenever a stage
+# ends and the next has not begun: six starts of an interpreter a job instead of one.
+classloader.resolve-order: parent-first
 # Two slots each though a job takes one of each: those left let one TaskManager take over the
 # work of both. Jobs are spread, not packed.
 taskmanager.numberOfTaskSlots: 2
@@ -132,10 +137,10 @@ class Cluster:
             TimeoutError: if a part does not come up in time.
         """
         need("java")
-        jars, job_server = flink_jars(), job_server_jar()
+        job_server = job_server_jar()
         if not self.processes.names():
             self._write_files()
-        self._java("jobmanager", 640, jars, "entrypoint.StandaloneSessionClusterEntrypoint")
+        self._java("jobmanager", 640, "entrypoint.StandaloneSessionClusterEntrypoint")
         for name in TASK_MANAGERS:
             self.start_task_manager(name)
         ports = self.ports
@@ -161,7 +166,7 @@ class Cluster:
     def start_task_manager(self, name: str) -> None:
         """Start one of the TaskManagers, unless it runs."""
         own = f"-Dtaskmanager.resource-id={name}"
-        self._java(name, 896, flink_jars(), "taskexecutor.TaskManagerRunner", own)
+        self._java(name, 896, "taskexecutor.TaskManagerRunner", own)
 
     def down(self) -> None:
         """End all processes, the job server first, and remove what they left."""
@@ -185,6 +190,7 @@ class Cluster:
             f"--job_endpoint=localhost:{self.ports.job}",
             f"--parallelism={len(TASK_MANAGERS)}",
             "--environment_type=PROCESS",
+            f"--environment_cache_millis={CACHED_SECONDS * 1000}",
             f"--environment_config={json.dumps(environment, separators=(',', ':'))}",
         ]
 
@@ -236,11 +242,13 @@ class Cluster:
         (self.folder / "conf" / "flink-conf.yaml").write_text(text)
         (self.folder / "conf" / "log4j2.properties").write_text(LOGGING)
 
-    def _java(self, name: str, heap: int, jars: Path, main: str, *arguments: str) -> None:
+    def _java(self, name: str, heap: int, main: str, *arguments: str) -> None:
         conf = self.folder / "conf"
         logging = f"-Dlog4j.configurationFile=file:{conf}/log4j2.properties"
+        # Flink's jars come first: Beam's holds copies of them, perhaps of another patch release.
+        classes = f"{flink_jars()}/*:{job_server_jar()}"
         memory = [f"-Xms{heap}m", f"-Xmx{heap}m"]
-        command = ["java", *memory, *OPENED, logging, "-cp", f"{jars}/*"]
+        command = ["java", *memory, *OPENED, logging, "-cp", classes]
         main = f"org.apache.flink.runtime.{main}"
         self.processes.start(name, [*command, main, "--configDir", str(conf), *arguments])
 
