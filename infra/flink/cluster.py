@@ -26,7 +26,7 @@ from infra.processes import BOOT, CACHE, Processes, free_ports, listening, need,
 
 TASK_MANAGERS = ("taskmanager-1", "taskmanager-2")
 SECONDS = 240  # for all to be up: six on a quiet machine, a minute on a very busy one
-CACHED_SECONDS = 60  # how long a Python worker waits for a job's next stage
+CACHED_SECONDS = 4  # how long a Python worker waits for a job's next stage
 
 CONFIGURATION = """\
 jobmanager.rpc.address: localhost
@@ -65,7 +65,9 @@ taskmanager.memory.network.min: 256m
 taskmanager.memory.network.max: 256m
 taskmanager.network.sort-shuffle.min-buffers: 64
 # A killed TaskManager is noticed after seconds, not a minute, and the job tried again; but not
-# for ever, else an error that always comes back would never reach the person who waits.
+# for ever, else an error that always comes back would never reach the person who waits. The delay
+# is longer than a Python worker is kept for the next stage: a dead one is kept as well, and who
+# comes earlier gets it.
 heartbeat.interval: 1000
 heartbeat.timeout: 8000
 heartbeat.rpc-failure-threshold: 1
@@ -73,7 +75,7 @@ cluster.registration.error-delay: 1000
 slot.request.timeout: 30000
 restart-strategy: fixed-delay
 restart-strategy.fixed-delay.attempts: 5
-restart-strategy.fixed-delay.delay: 1 s
+restart-strategy.fixed-delay.delay: {restart} s
 # A task that does not end when it is cancelled takes its TaskManager down, after three minutes
 # by default: the other one waits for it.
 task.cancellation.interval: 5000
@@ -238,7 +240,9 @@ class Cluster:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         ports = Ports(*free_ports(5))
         (self.folder / "ports.json").write_text(json.dumps(asdict(ports)))
-        text = CONFIGURATION.format(rest=ports.rest, rpc=ports.rpc, folder=self.folder)
+        text = CONFIGURATION.format(
+            rest=ports.rest, rpc=ports.rpc, folder=self.folder, restart=CACHED_SECONDS + 2
+        )
         (self.folder / "conf" / "flink-conf.yaml").write_text(text)
         (self.folder / "conf" / "log4j2.properties").write_text(LOGGING)
 
