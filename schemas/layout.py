@@ -11,6 +11,7 @@ model/                               the trained model: model.json, and its esti
 predictions/                         out-of-fold and test predictions, or those of `predict`
 report/                              audit.json, metrics.json, index.html
 receipts/<step>/<modality>/          one a step and bucket: what is done, and from what
+job.json                             who is or was at work on it: what `sensorium status` reads
 """
 
 from __future__ import annotations
@@ -106,3 +107,8 @@ class Layout:
     def state(self) -> str:
         """What each step was last run with: how a new run knows what is stale."""
         return self.at("receipts", "state.json")
+
+    @property
+    def job(self) -> str:
+        """The last job on this output: which process, how it goes or how it ended."""
+        return self.at("job.json")
