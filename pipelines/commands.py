@@ -33,7 +33,8 @@ from schemas.options.fuse import needs_choice
 from schemas.plan import Plan
 from schemas.problems import RecipeError, nearest
 
-OUT, ERR = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+OUT = Console(highlight=False, soft_wrap=True, markup=False)
+ERR = Console(highlight=False, soft_wrap=True, markup=False, stderr=True)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,11 @@ def submit_recipe(
     """Start a launcher of its own for `run_recipe`, once all that can be checked is right.
 
     Args:
-        path, upto, to, sets, asked: as of `run_recipe`.
+        path: of the recipe.
+        upto: the last step, or `all`.
+        to: output folder, or None.
+        sets: values of the recipe to set.
+        asked: how to run.
         command: command line of the launcher.
 
     Raises:

@@ -11,7 +11,7 @@ from rich.table import Table
 from pipelines.options import RunnerOptions
 from pipelines.planning import Checked, with_strategy
 from schemas.options.fuse import Compare, needs_choice
-from schemas.plan import Plan
+from schemas.plan import Plan, SourcePlan
 from schemas.recipe import TARGET
 
 SHUFFLE, FLATTEN = "beam:transform:group_by_key:v1", "beam:transform:flatten:v1"
@@ -66,7 +66,9 @@ def _modalities(checked: Checked, upto: str, done: set[str]) -> Table:
     for heading in ("modality", "kind", "files", "rows", "buckets", "extract", "done already"):
         right = heading in ("files", "rows", "buckets")
         table.add_column(heading, justify="right" if right else "left")
-    sources = {m.name: (m.recipe.kind, m.source) for m in plan.modalities}
+    sources: dict[str, tuple[str, SourcePlan]] = {
+        m.name: (m.recipe.kind, m.source) for m in plan.modalities
+    }
     if plan.target is not None:
         sources[TARGET] = ("labels", plan.target)
     for name, (kind, source) in sources.items():

@@ -6,6 +6,7 @@ Each refusal is one line that says what to do. Every wait is bounded by `SECONDS
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import os
 import re
@@ -25,10 +26,13 @@ from schemas.plan import Plan
 from schemas.problems import RecipeError, nearest
 
 SECONDS = 10.0  # for each answer that is waited for; --job_server_timeout makes it shorter
+NO_DATAFLOW = 'DataflowRunner needs a package that is not installed: pip install "sensorium[gcp]"'
 
 
 def check_options(plan: Plan, options: RunnerOptions) -> list[str]:
     """Check what can be told without asking anybody; `check_runner` asks.
+
+    A package that only submission needs is no more than a note here.
 
     Returns:
         Notes for a person.
@@ -38,9 +42,9 @@ def check_options(plan: Plan, options: RunnerOptions) -> list[str]:
     """
     if not options.runner:
         return []
-    _check_class(options)
+    notes = _check_class(options)
     if not options.remote:
-        return []
+        return notes
     if not options.shared:
         _check_shared(plan, options)
     _check_image(options)
@@ -51,7 +55,7 @@ def check_options(plan: Plan, options: RunnerOptions) -> list[str]:
         )
     if _own_job_server(options):
         _check_job_server_jar(options)
-    return [
+    return notes + [
         f"Beam's Python SDK does not know {name}: it is passed on to the runner"
         for name in options.unknown
         if name.startswith("--") and not value["job_endpoint"]
@@ -70,6 +74,8 @@ def check_runner(options: RunnerOptions) -> list[str]:
     """
     if not options.remote:
         return []
+    if options.runner.endswith("DataflowRunner") and _check_dataflow(options):
+        raise RunFailed(NO_DATAFLOW)
     value = options.values
     seconds = min(SECONDS, float(value["job_server_timeout"] or SECONDS))
     if value["job_endpoint"]:
@@ -94,27 +100,45 @@ def check_runner(options: RunnerOptions) -> list[str]:
 # --- what can be told from here ------------------------------------------------------------------
 
 
-def _check_class(options: RunnerOptions) -> None:
+def _check_class(options: RunnerOptions) -> list[str]:
     """The runner can be imported, and Beam finds its options complete."""
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
     from apache_beam.runners.runner import create_runner
 
     name = options.values["runner"]
+    if options.runner.endswith("DataflowRunner"):
+        return _check_dataflow(options)
     try:
         runner = create_runner(name)
     except ImportError as error:
-        extra = "gcp" if "dataflow" in options.runner.lower() else None
-        how = f'pip install "sensorium[{extra}]"' if extra else f"install what it needs ({error})"
-        raise RecipeError(
-            [f"{options.runner} needs a package that is not installed: {how}"]
-        ) from None
+        raise RecipeError([f"{name} needs a package that is not installed: {error}"]) from None
     except (AttributeError, ValueError):
         raise RecipeError([f"--runner={name}: there is no such class"]) from None
     errors = PipelineOptionsValidator(PipelineOptions(list(options.args)), runner).validate()
     if errors:
         words = "; ".join(error.rstrip(".") for error in errors)
         raise RecipeError([f"{options.runner} cannot be used like that: {words}"])
+    binary = options.values["prism_location"]
+    if options.runner == "PrismRunner" and binary and not _there(binary):
+        raise RecipeError([f"--prism_location={binary}: there is no such file"])
+    return []
+
+
+def _check_dataflow(options: RunnerOptions) -> list[str]:
+    """What Dataflow needs; Beam's own validation would ask Google's services already."""
+    needed = ("project", "region", "temp_location")
+    missing = [f"--{name}" for name in needed if not options.values[name]]
+    if missing:
+        raise RecipeError([f"{options.runner} needs {', '.join(missing)} as well"])
+    temporary = options.values["temp_location"]
+    if not temporary.startswith("gs://"):
+        raise RecipeError([f"--temp_location={temporary}: must be gs://BUCKET/FOLDER"])
+    try:
+        there = importlib.util.find_spec("google.cloud.dataflow") is not None
+    except ModuleNotFoundError:
+        there = False
+    return [] if there else [NO_DATAFLOW]
 
 
 def _check_shared(plan: Plan, options: RunnerOptions) -> None:
@@ -193,8 +217,13 @@ def _check_job_server_jar(options: RunnerOptions) -> None:
             ]
         )
     jar = value[f"{kind}_job_server_jar"]
-    if jar and "://" not in jar and not os.path.exists(jar):
+    if jar and not _there(jar):
         raise RecipeError([f"--{kind}_job_server_jar={jar}: there is no such file"])
+
+
+def _there(path: str) -> bool:
+    """Whether a local file is there; URLs are not looked at."""
+    return "://" in path or os.path.exists(path)
 
 
 # --- asking --------------------------------------------------------------------------------------

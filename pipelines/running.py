@@ -16,6 +16,7 @@ from pipelines.options import RunnerOptions
 from pipelines.workers import WorkerDied, WorkerPool, serving
 from schemas import storage
 from schemas.errors import DataError
+from schemas.layout import LOGS
 from schemas.plan import Plan
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -28,7 +29,7 @@ class RunFailed(Exception):
 def log_path(output: str) -> str:
     """The log file: in the output where that is local, else in the working folder."""
     if storage.is_local(output):
-        return os.path.join(output, "run.log")
+        return os.path.join(output, LOGS[0])
     return os.path.abspath("sensorium.log")
 
 

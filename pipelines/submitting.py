@@ -12,10 +12,10 @@ from rich.console import Console
 from pipelines.jobs import Job, read_job
 from schemas import storage
 from schemas.errors import DataError
+from schemas.layout import LOGS
 
 TAKES_OVER = 60.0  # seconds for the launcher to start: imports, and the plan anew
 RUNNER_TAKES_OVER = 30.0  # seconds for the runner to name its job, before we leave it to `status`
-LOG = "launcher.log"
 
 
 def start_launcher(arguments: list[str], output: str, job: str) -> tuple[subprocess.Popen, str]:
@@ -31,7 +31,7 @@ def start_launcher(arguments: list[str], output: str, job: str) -> tuple[subproc
     """
     if storage.is_local(output):
         os.makedirs(output, exist_ok=True)
-        log = os.path.join(output, LOG)
+        log = os.path.join(output, LOGS[1])
     else:
         log = os.path.abspath(f"{job}.log")
     # Modules of the user's own are found as they are from here.
