@@ -232,9 +232,9 @@ def _carry_out(
         logging_to(job.log),
     ):
         if options.remote:
-            from pipelines.remote import cancel_left  # imports Beam
+            from pipelines.remote import PipelineOptions, cancel_left  # imports Beam
 
-            cancel_left(before, options)
+            cancel_left(before, PipelineOptions(list(options.args)))
         _do(checked, base, upto, options, work, old, new)
     print_summary(plan, upto, OUT)
 

@@ -152,7 +152,7 @@ def _run(
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipelines.flow import build
-    from pipelines.remote import WaitingOptions, wait_until_finish
+    from pipelines.remote import wait_until_finish
 
     class Options(PipelineOptions):
         """Beam asks for the same view of its options at every transform, and parses all anew."""
@@ -172,8 +172,7 @@ def _run(
     if name:
         submitted(name)
     if runner is None:
-        seconds = pipeline.options.view_as(WaitingOptions).worker_timeout
-        state = wait_until_finish(result, plan, seconds)
+        state = wait_until_finish(result, plan, PipelineOptions(args))
     else:
         state = result.wait_until_finish()
     if state is not None and str(state) != "DONE":
