@@ -25,7 +25,7 @@ from apache_beam.options.pipeline_options import (
 
 from pipelines.jobs import Job
 from pipelines.options import MAGIC_FLINK_MASTERS
-from pipelines.running import RunFailed
+from pipelines.running import RunFailed, cause_of
 from schemas import storage
 from schemas.layout import Layout
 from schemas.plan import Plan
@@ -60,7 +60,8 @@ def wait_until_finish(result: Any, plan: Plan, options: PipelineOptions) -> Any:
         The state in which the job has ended.
 
     Raises:
-        RunFailed: if no worker has come in time; the job is cancelled.
+        RunFailed: if no worker has come in time; the job is cancelled. If the job has failed
+            before any worker did its first work.
         Exception: whatever the runner raises.
     """
     begun = Layout(plan.output, plan.buckets).begun
@@ -86,9 +87,11 @@ def wait_until_finish(result: Any, plan: Plan, options: PipelineOptions) -> Any:
                 if deadline is None or time.monotonic() < deadline:
                     continue
                 raise RunFailed(_no_worker(plan, options)) from None
-            if isinstance(end, Exception):
+            if not isinstance(end, Exception):
+                return end
+            if storage.exists(begun):
                 raise end
-            return end
+            raise RunFailed(f"{_no_begin(options)}: {cause_of(end)}") from end
     except (RunFailed, KeyboardInterrupt):
         try:
             result.cancel()
@@ -97,6 +100,14 @@ def wait_until_finish(result: Any, plan: Plan, options: PipelineOptions) -> Any:
             # What ends the run is told to the person; that the job may be there still, to the log.
             logging.getLogger("sensorium").exception("the job was not cancelled")
         raise
+
+
+def _no_begin(options: PipelineOptions) -> str:
+    how = options.view_as(PortableOptions)
+    return (
+        "no worker could begin; they are started as --environment_type="
+        f"{how.environment_type or 'DOCKER'} --environment_config={how.environment_config} says"
+    )
 
 
 def _no_worker(plan: Plan, options: PipelineOptions) -> str:

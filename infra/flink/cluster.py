@@ -74,7 +74,7 @@ heartbeat.rpc-failure-threshold: 1
 cluster.registration.error-delay: 1000
 slot.request.timeout: 30000
 restart-strategy: fixed-delay
-restart-strategy.fixed-delay.attempts: 5
+restart-strategy.fixed-delay.attempts: 3
 restart-strategy.fixed-delay.delay: {restart} s
 # A task that does not end when it is cancelled takes its TaskManager down, after three minutes
 # by default: the other one waits for it.
