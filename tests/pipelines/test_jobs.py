@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -223,7 +224,9 @@ def started(folder: Path, *command: str) -> Iterator[None]:
             [sys.executable, "-m", *command], stdout=file, stderr=file, env=environment
         )
     try:
-        wait_until(lambda: b"Listening" in log.read_bytes() or b"listening" in log.read_bytes())
+        wait_until(
+            lambda: re.search(b"Listening|Started worker pool", log.read_bytes()) is not None
+        )
         yield
     finally:
         process.terminate()
