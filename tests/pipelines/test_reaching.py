@@ -24,9 +24,11 @@ from pipelines.options import runner_options
 from pipelines.planning import make_plan
 from pipelines.reaching import check_options, check_runner
 from pipelines.running import RunFailed
+from schemas.errors import DataError
 from schemas.loading import locate_recipe
 from schemas.plan import Plan
 from schemas.problems import RecipeError
+from transforms.ingest import parts_of, versions
 
 FLINK = "--runner=FlinkRunner --flink_submit_uber_jar --flink_master="
 WORKERS = "--environment_type=EXTERNAL --environment_config=localhost:50000"
@@ -301,3 +303,12 @@ def test_what_is_done_needs_no_runner(finished: Path) -> None:
     done = sensorium(*run, *f"{ENDPOINT}{closed_port()}".split())
     assert done.returncode == 0, done.stderr
     assert "Nothing to do" in done.stderr
+
+
+def test_workers_with_other_versions_end_the_run(plan: Plan, tmp_path: Path) -> None:
+    here = replace(plan, output=str(tmp_path))
+    assert len(list(parts_of(b"", here, versions()))) >= len(plan.branches)
+    (tmp_path / "receipts/begun.json").unlink()
+    with pytest.raises(DataError, match=r"NumPy [\d.]+, not 1\.0; PyArrow [\d.]+, not 2\.0: inst"):
+        list(parts_of(b"", here, {**versions(), "NumPy": "1.0", "PyArrow": "2.0"}))
+    assert not (tmp_path / "receipts").exists() or not list((tmp_path / "receipts").iterdir())
