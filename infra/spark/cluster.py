@@ -59,10 +59,12 @@ CONFIGURATION = {
     # nearer to them, and by default a core stays idle for 3 s in the hope of one that is.
     "spark.locality.wait": "0s",
     # A Python worker that died is not replaced before it is forgotten (see `options`): all four
-    # attempts of a task would be made, and fail, within a second. So a failed task is tried again
-    # elsewhere, and an executor with two failures makes room for a new one.
+    # attempts of a task would be made, and fail, within a second. So what failed is tried on the
+    # other worker; an executor with two failures rests until it has forgotten its dead one; and
+    # what fails on both ends the job, where Spark would start one executor after another.
     "spark.excludeOnFailure.enabled": "true",
-    "spark.excludeOnFailure.killExcludedExecutors": "true",
+    "spark.excludeOnFailure.timeout": f"{2 * CACHED_SECONDS}s",
+    "spark.scheduler.excludeOnFailure.unschedulableTaskSetTimeout": "1s",
     # What was done where, for `tasks`.
     "spark.eventLog.enabled": "true",
 }
