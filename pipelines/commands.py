@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from pipelines.graph import print_graph
-from pipelines.jobs import Job, Working, check_free, new_id, working
+from pipelines.jobs import Job, Working, check_free, new_id, read_job, working
 from pipelines.options import RunnerOptions, runner_options
 from pipelines.planning import Checked, absolute_paths, default_output, folder_of, make_plan
 from pipelines.predicting import plan_prediction
@@ -225,11 +225,16 @@ def _carry_out(
         options.runner,
         log=log_path(plan.output),
     )
+    before = read_job(plan.output)
     with (
         working(plan.output, job) as work,
         _failures_point_to(job.log),
         logging_to(job.log),
     ):
+        if options.remote:
+            from pipelines.remote import PipelineOptions, cancel_left  # imports Beam
+
+            cancel_left(before, PipelineOptions(list(options.args)))
         _do(checked, base, upto, options, work, old, new)
     print_summary(plan, upto, OUT)
 

@@ -137,6 +137,8 @@ def beam_parser() -> argparse.ArgumentParser:
     logging.disable(logging.WARNING)  # Beam speaks while it is imported
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    import pipelines.remote  # noqa: F401 - it has an option too
+
     logging.disable(logging.NOTSET)
     parser = _Parser(add_help=False, allow_abbrev=False)
     for kind in PipelineOptions.__subclasses__():

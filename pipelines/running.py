@@ -16,7 +16,7 @@ from pipelines.options import RunnerOptions
 from pipelines.workers import WorkerDied, WorkerPool, serving
 from schemas import storage
 from schemas.errors import DataError
-from schemas.layout import LOGS
+from schemas.layout import LOGS, Layout
 from schemas.plan import Plan
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -152,6 +152,7 @@ def _run(
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipelines.flow import build
+    from pipelines.remote import wait_until_finish
 
     class Options(PipelineOptions):
         """Beam asks for the same view of its options at every transform, and parses all anew."""
@@ -165,11 +166,15 @@ def _run(
     pipeline = beam.Pipeline(runner=runner, options=Options(args))
     build(pipeline, plan, upto)
     gc.enable()
+    storage.remove(Layout(plan.output, plan.buckets).begun)
     result = pipeline.run()
     name = job_id(result)
     if name:
         submitted(name)
-    state = result.wait_until_finish()
+    if runner is None:
+        state = wait_until_finish(result, plan, PipelineOptions(args))
+    else:
+        state = result.wait_until_finish()
     if state is not None and str(state) != "DONE":
         raise RunFailed(f"the runner ended with state {state}")
 

@@ -107,6 +107,11 @@ class Layout:
         return self.at("report", "index.html")
 
     @property
+    def begun(self) -> str:
+        """The sign that a worker of the last run was there."""
+        return self.at("receipts", "begun.json")
+
+    @property
     def state(self) -> str:
         """What each step was last run with: how a new run knows what is stale."""
         return self.at("receipts", "state.json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -9,6 +11,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from schemas import storage
+from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.receipts import Receipt
 from transforms.records.ingesting import ingest_bucket, source_of
@@ -45,7 +49,12 @@ class ReadRows(beam.PTransform):
 
 
 def parts_of(_: bytes, plan: Plan) -> Iterator[Work]:
-    """The parts of all sources, numbered."""
+    """The parts of all sources, numbered: the first thing that a worker does.
+
+    It leaves a sign of itself, for the launcher that waits for workers.
+    """
+    sign = json.dumps({"host": socket.gethostname()}).encode()
+    storage.write_bytes(Layout(plan.output, plan.buckets).begun, sign)
     yield from enumerate(
         (name, part, i == 0)
         for name in plan.branches

@@ -179,7 +179,7 @@ class Cluster:
         (self.folder / "options").unlink(missing_ok=True)
 
     def options(self, **variables: str) -> list[str]:
-        """Options of Beam that send a pipeline here.
+        """Options of `sensorium run` that send a pipeline here.
 
         Args:
             variables: of the environment of the Python workers.
@@ -188,8 +188,10 @@ class Cluster:
         if variables:
             environment["env"] = variables
         return [
+            "--shared",  # it all is on this machine
             "--runner=FlinkRunner",
             f"--job_endpoint=localhost:{self.ports.job}",
+            f"--flink_master=localhost:{self.ports.rest}",
             f"--parallelism={len(TASK_MANAGERS)}",
             "--environment_type=PROCESS",
             f"--environment_cache_millis={CACHED_SECONDS * 1000}",

@@ -30,9 +30,7 @@ def prism() -> Path:
         # Go puts a finished program there in one step.
         environment = {**os.environ, "GOBIN": str(folder)}
         try:
-            subprocess.run(
-                ["go", "install", package], check=True, timeout=SECONDS, env=environment
-            )
+            subprocess.run(["go", "install", package], check=True, timeout=SECONDS, env=environment)
         except subprocess.CalledProcessError:
             sys.exit(f"Go could not build {package}: what it said is above")
         except subprocess.TimeoutExpired:

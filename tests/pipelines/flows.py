@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def sensorium(
-    *args: str | Path, path: Sequence[Path] = (), **options: object
+    *args: str | Path, path: Sequence[Path] = (), timeout: float = 300, **options: object
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, with more folders on its path if need be."""
     command = [sys.executable, "-m", "pipelines.cli", *map(str, args)]
@@ -26,16 +26,18 @@ def sensorium(
         command,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         check=False,
         env=environment,
         **options,
     )
 
 
-def must(*args: str | Path, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
+def must(
+    *args: str | Path, path: Sequence[Path] = (), timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
     """Run the command line, which must succeed."""
-    done = sensorium(*args, path=path)
+    done = sensorium(*args, path=path, timeout=timeout)
     assert done.returncode == 0, f"{args}\n{done.stdout}\n{done.stderr}"
     return done
 
