@@ -23,7 +23,7 @@ from pipelines.inspecting import (
 )
 from pipelines.models import check_extractors, locate_model, with_models
 from schemas import storage
-from schemas.layout import Layout
+from schemas.layout import LOGS, Layout
 from schemas.options.fuse import Fuse, needs_choice
 from schemas.plan import ColumnType, ModalityPlan, Plan, SourcePlan
 from schemas.problems import Loc, Place, RecipeError
@@ -226,11 +226,16 @@ def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> 
     if kind is not None:
         if kind == "file":
             problems.add(f"the output {output} is a file: choose a folder with --to")
-        elif storage.listed(output) and not storage.exists(Layout(output, 1).state):
+        elif not storage.exists(Layout(output, 1).state) and _others(output):
             problems.add(
                 f"the output folder {output} holds other files: choose another with --to, "
                 "or empty it"
             )
+
+
+def _others(output: str) -> set[str]:
+    """What is in a folder beside the files of a job that did not come far."""
+    return set(storage.listed(output)) - {*LOGS, os.path.basename(Layout(output, 1).job)}
 
 
 def _fingerprints(

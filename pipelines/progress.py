@@ -46,10 +46,12 @@ def watched(plan: Plan, upto: str) -> dict[Key, str]:
 def done_now(plan: Plan, keys: dict[Key, str]) -> dict[Key, int]:
     """How many buckets have a receipt, for each key."""
     layout = Layout(plan.output, plan.buckets)
-    return {key: _count(storage.parent(layout.receipt(*key, 0))) for key in keys}
+    return {key: count_receipts(layout, *key) for key in keys}
 
 
-def _count(folder: str) -> int:
+def count_receipts(layout: Layout, step: str, modality: str) -> int:
+    """How many buckets of a step have a receipt."""
+    folder = storage.parent(layout.receipt(step, modality, 0))
     if storage.is_local(folder):
         try:
             with os.scandir(folder) as entries:

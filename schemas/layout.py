@@ -11,6 +11,8 @@ model/                               the trained model: model.json, and its esti
 predictions/                         out-of-fold and test predictions, or those of `predict`
 report/                              audit.json, metrics.json, index.html
 receipts/<step>/<modality>/          one a step and bucket: what is done, and from what
+run.log, launcher.log                what Beam and workers said, and a detached launcher
+job.json                             who is or was at work on it: what `sensorium status` reads
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from dataclasses import dataclass
 from schemas import storage
 
 FUSED = "fused"  # stands for the modality in the receipts of steps that concern all of them
+
+LOGS = ("run.log", "launcher.log")  # of the last job, where the output is local
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,16 @@ class Layout:
         return self.at("report", "index.html")
 
     @property
+    def begun(self) -> str:
+        """The sign that a worker of the last run was there."""
+        return self.at("receipts", "begun.json")
+
+    @property
     def state(self) -> str:
         """What each step was last run with: how a new run knows what is stale."""
         return self.at("receipts", "state.json")
+
+    @property
+    def job(self) -> str:
+        """The last job on this output: which process, how it goes or how it ended."""
+        return self.at("job.json")

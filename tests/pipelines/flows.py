@@ -20,6 +20,7 @@ def sensorium(
     *args: str | Path,
     path: Sequence[Path] = (),
     variables: Mapping[str, str] | None = None,
+    timeout: float = 300,
     **options: object,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own.
@@ -37,7 +38,7 @@ def sensorium(
         command,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         check=False,
         env=environment,
         **options,

@@ -15,7 +15,7 @@ from flows import ROOT, sensorium
 from s3_server import KEYS, Bucket, free_port
 from vectors import write_vectors
 
-from pipelines.commands import run_recipe
+from pipelines.commands import Asked, run_recipe
 from schemas import storage
 from schemas.errors import StorageError
 from schemas.problems import RecipeError
@@ -66,7 +66,7 @@ def test_without_the_extra_for_s3(recipe: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is installed")
 def test_without_the_extra_for_gcs(recipe: Path) -> None:
     with pytest.raises(StorageError, match=r"pip install 'sensorium\[gcs\]'"):
-        run_recipe(str(recipe), "all", "gs://bucket/out", [], [])
+        run_recipe(str(recipe), "all", "gs://bucket/out", [], Asked([]))
 
 
 def test_without_credentials(s3: Bucket, recipe: Path, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_with_wrong_credentials(
 ) -> None:
     fresh({**KEYS, "AWS_ENDPOINT_URL": s3.gate.url, "AWS_SECRET_ACCESS_KEY": "wrong"})
     with pytest.raises(StorageError, match=r"access is denied.*must allow to read, write"):
-        run_recipe(str(recipe), "all", f"{s3.url}/out", [], [])
+        run_recipe(str(recipe), "all", f"{s3.url}/out", [], Asked([]))
 
 
 @pytest.mark.parametrize("place", ["output", "recipe", "input"])
@@ -105,7 +105,7 @@ def test_without_the_bucket(place: str, s3: Bucket, recipe: Path) -> None:
     }
     path, to, sets = args[place]
     with pytest.raises(StorageError, match="s3://no-such-bucket: there is no such bucket: create"):
-        run_recipe(path, "all", to, sets, [])
+        run_recipe(path, "all", to, sets, Asked([]))
 
 
 def test_nobody_listens_at_the_endpoint(recipe: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_endpoint_never_answers(recipe: Path, fresh: Callable[[dict[str, str
     with socket.create_server(("127.0.0.1", 0)) as silent:
         fresh({**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"})
         with pytest.raises(StorageError, match="does not answer"):
-            run_recipe(str(recipe), "all", "s3://bucket-of-silence/out", [], [])
+            run_recipe(str(recipe), "all", "s3://bucket-of-silence/out", [], Asked([]))
 
 
 def test_a_store_that_is_away_makes_no_dead_letters(
@@ -145,21 +145,21 @@ def test_payloads_are_read_up_to_a_bound(s3: Bucket) -> None:
 
 def test_unknown_stores_are_mistakes_of_the_command_line(recipe: Path) -> None:
     with pytest.raises(RecipeError, match="nosuch:// is no kind of storage"):
-        run_recipe(str(recipe), "all", "nosuch://out", [], [])
+        run_recipe(str(recipe), "all", "nosuch://out", [], Asked([]))
 
 
 def test_an_output_that_holds_other_files_is_refused(s3: Bucket, recipe: Path) -> None:
     storage.write_bytes(f"{s3.url}/out/thesis.tex", b"")
     with pytest.raises(RecipeError, match="holds other files"):
-        run_recipe(str(recipe), "all", f"{s3.url}/out", [], [])
+        run_recipe(str(recipe), "all", f"{s3.url}/out", [], Asked([]))
 
 
 def test_missing_files_are_told_with_the_nearest(s3: Bucket, recipe: Path) -> None:
     url = s3.take(recipe.parent, "in")
     with pytest.raises(RecipeError, match=r"no such file.*recipe\.yaml"):
-        run_recipe(f"{url}/recipes.yaml", "all", None, [], [])
+        run_recipe(f"{url}/recipes.yaml", "all", None, [], Asked([]))
     with pytest.raises(RecipeError, match=r"is a folder; did you mean .*in/recipe\.yaml"):
-        run_recipe(url, "all", None, [], [])
+        run_recipe(url, "all", None, [], Asked([]))
     sets = ["modalities.image.source.path=images.parquet"]
     with pytest.raises(RecipeError, match=r"there is no such file.*image\.parquet"):
-        run_recipe(f"{url}/recipe.yaml", "all", None, sets, [])
+        run_recipe(f"{url}/recipe.yaml", "all", None, sets, Asked([]))
