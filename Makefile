@@ -11,15 +11,15 @@ demo: .venv/installed
 	$(BIN)/sensorium example digits demo
 	$(BIN)/sensorium run demo/recipe.yaml
 
-test: .venv/dev .cache/s3proxy.jar
+test: .venv/dev .cluster/s3proxy.jar
 	$(BIN)/pytest -n $(JOBS) -m "not slow and not cluster"
 
 # Minutes rather than seconds: twenty killed runs, real data sets.
-test-slow: .venv/dev .cache/s3proxy.jar
+test-slow: .venv/dev .cluster/s3proxy.jar
 	$(BIN)/pytest -n $(JOBS) -m slow
 
 # The S3 server of the tests: one file to download, where s3s-fs takes minutes to compile.
-.cache/s3proxy.jar:
+.cluster/s3proxy.jar:
 	mkdir -p $(@D)
 	mvn -q -B -ntp org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -Dmdep.stripVersion=true \
 	    -Dartifact=org.gaul:s3proxy:3.1.0:jar:jar-with-dependencies -DoutputDirectory=$(@D)
@@ -27,7 +27,7 @@ test-slow: .venv/dev .cache/s3proxy.jar
 
 # The same bytes on Flink, with two TaskManagers, and on Prism, and what is killed there. Needs Java,
 # Maven and Go; what they download and build is kept in .cluster.
-test-cluster: .venv/dev .cache/s3proxy.jar
+test-cluster: .venv/dev .cluster/s3proxy.jar
 	$(BIN)/pytest -m cluster tests/cluster
 
 # A Flink cluster on this machine to try things on: see infra/README.md.

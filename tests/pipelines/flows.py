@@ -29,6 +29,7 @@ def sensorium(
         args: of the command line.
         path: more folders for its imports.
         variables: more of the environment.
+        timeout: in seconds.
         options: for the process.
     """
     command = [sys.executable, "-m", "pipelines.cli", *map(str, args)]

@@ -20,9 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import ClientSession, TCPConnector, web
-from flows import ROOT
 
-JAR = ROOT / ".cache/s3proxy.jar"
+JAR = Path(__file__).resolve().parents[2] / ".cluster/s3proxy.jar"
 KEYS = {
     "AWS_ACCESS_KEY_ID": "sensorium",
     "AWS_SECRET_ACCESS_KEY": "only-for-tests",

@@ -110,7 +110,7 @@ def test_every_put_may_break_once(stored: bool, vectors: Path, s3: Bucket, tmp_p
     s3.gate.fault_at, s3.gate.repeat, s3.gate.stored = 1, True, stored
     code, said = start(s3, url, tmp_path)
     assert code == 0, said
-    assert s3.gate.puts >= 2 * (every - 3)
+    assert s3.gate.puts > 1.8 * every  # a few go to the same name
     assert same(vectors, s3)
 
 
