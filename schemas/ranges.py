@@ -27,8 +27,12 @@ class RangedFile(io.RawIOBase):
     def __init__(self, url: str) -> None:
         self._url = url
         self._head = self._parts([0], [HEAD])
-        whole = len(self._head) < HEAD
-        self._size = len(self._head) if whole else stores.info(url)["size"]
+        size = None  # less or more than was asked for is all: the store may know no ranges
+        if len(self._head) == HEAD:
+            size = stores.info(url)["size"]
+            if size is None:  # some web servers do not tell
+                self._head = stores.read_whole(url)
+        self._size = len(self._head) if size is None else size
         self._at = self._start = 0
         self._data, self._window = self._head, _FIRST
 

@@ -84,8 +84,7 @@ def read_bytes(path: str) -> bytes:
     if is_local(path):
         with open(local(path), "rb") as file:
             return file.read()
-    with stores.told(path):
-        return stores.client(path).cat_file(path)
+    return stores.read_whole(path)
 
 
 def read_many(paths: list[str], most: int) -> list[bytes | OSError]:

@@ -90,6 +90,16 @@ def info(url: str) -> dict[str, Any]:
     return found
 
 
+def read_whole(url: str) -> bytes:
+    """A whole file, by one request.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    with told(url):
+        return client(url).cat_file(url)
+
+
 def deletes_many(url: str) -> bool:
     """Whether a store removes many files by one request, whether they are there or not."""
     return scheme_of(url) in _S3

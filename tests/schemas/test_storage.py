@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import io
+import threading
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,6 +73,21 @@ def test_parquet_is_read_by_ranges(root: str) -> None:
     assert read_table(paths[0]) == table
     assert read_table(paths[0], ["value"]) == table.select(["value"])
     assert read_tables(paths, ["key"]) == [table.select(["key"])] * 2
+
+
+def test_a_web_server_without_ranges(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    for name, size in {"small": 10, "head": ranges.HEAD, "large": 3 * ranges.HEAD + 1}.items():
+        (tmp_path / name).write_bytes(bytes(i % 251 for i in range(size)))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("small", "head", "large"):
+            url = f"http://127.0.0.1:{server.server_port}/{name}"
+            with storage.open_file(url) as file:
+                assert io.BufferedReader(file).read() == (tmp_path / name).read_bytes()
+        server.shutdown()
+    storage.disconnect()
 
 
 def test_what_there_is(root: str) -> None:
