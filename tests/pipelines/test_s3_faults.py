@@ -19,20 +19,20 @@ FOREVER = 1e9
 FOLDERS = ("records", "features", "fused", "fitted", "model", "predictions")
 
 
-@pytest.fixture(scope="module")
-def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small data set with its local output."""
-    folder = tmp_path_factory.mktemp("s3_faults") / "vectors"
+@pytest.fixture(scope="module", params=["fuse", pytest.param("run", marks=pytest.mark.slow)])
+def vectors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set with its local output; the folder has the name of the command."""
+    folder = tmp_path_factory.mktemp("s3_faults") / request.param
     folder.mkdir()
     recipe = write_vectors(folder, {"method": "concatenate"})
-    must("run", recipe, "--to", folder / "output")
+    must(request.param, recipe, "--to", folder / "output")
     return folder
 
 
 def start(s3: Bucket, url: str, where: Path, attempts: int = 8) -> tuple[int, str]:
-    """Run the data set from and to S3; returns the exit code and what was said."""
+    """Do the same from and to S3; returns the exit code and what was said."""
     variables = {"AWS_MAX_ATTEMPTS": str(attempts)}
-    args = ("run", f"{url}/recipe.yaml", "--to", f"{s3.url}/out")
+    args = (url.rpartition("/")[2], f"{url}/recipe.yaml", "--to", f"{s3.url}/out")
     done = sensorium(*args, variables=variables, cwd=where)
     return done.returncode, done.stderr
 
@@ -51,7 +51,7 @@ def same(vectors: Path, s3: Bucket) -> bool:
 def test_a_server_that_is_killed_and_started_again_is_waited_for(
     vectors: Path, s3: Bucket, tmp_path: Path
 ) -> None:
-    url, server = s3.take(vectors, "in"), s3.gate.server
+    url, server = s3.take(vectors, vectors.name), s3.gate.server
     restarted = threading.Event()
 
     def restart() -> None:
@@ -85,14 +85,14 @@ def goes_on_after(n: int, stored: bool, vectors: Path, s3: Bucket, url: str, whe
 
 
 def test_a_run_that_lost_its_store_goes_on(vectors: Path, s3: Bucket, tmp_path: Path) -> None:
-    goes_on_after(150, True, vectors, s3, s3.take(vectors, "in"), tmp_path)
+    goes_on_after(150, True, vectors, s3, s3.take(vectors, vectors.name), tmp_path)
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_wherever_it_lost_its_store(
     vectors: Path, s3: Bucket, tmp_path: Path
 ) -> None:
-    url = s3.take(vectors, "in")
+    url = s3.take(vectors, vectors.name)
     every = puts_of_a_run(s3, url, tmp_path)
     stored = itertools.cycle([False, True])
     for n in [1, 2, 3, *range(20, every - 8, 31), *range(every - 8, every + 1)]:
@@ -103,7 +103,7 @@ def test_a_run_goes_on_wherever_it_lost_its_store(
 @pytest.mark.slow
 @pytest.mark.parametrize("stored", [False, True])
 def test_every_put_may_break_once(stored: bool, vectors: Path, s3: Bucket, tmp_path: Path) -> None:
-    url = s3.take(vectors, "in")
+    url = s3.take(vectors, vectors.name)
     every = puts_of_a_run(s3, url, tmp_path)
     storage.remove_tree(f"{s3.url}/out")
     s3.gate.reset()
