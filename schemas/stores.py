@@ -51,7 +51,8 @@ def _client(scheme: str, attempts: int, pid: int) -> Any:
 
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if scheme in _S3:
-        attempts = min(attempts, int(os.environ.get("AWS_MAX_ATTEMPTS", attempts)))
+        asked = int(os.environ.get("AWS_MAX_ATTEMPTS", attempts))
+        attempts = asked if attempts == PATIENT else min(asked, attempts)
         options["config_kwargs"] = {
             "retries": {
                 "mode": os.environ.get("AWS_RETRY_MODE", "standard"),

@@ -61,7 +61,8 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for(
         restarted.set()
 
     s3.gate.fault_at, s3.gate.on_fault = 61, restart
-    code, said = start(s3, url, tmp_path)
+    # Java takes its time on a busy machine: more patience than by default.
+    code, said = start(s3, url, tmp_path, attempts=20)
     assert restarted.wait(60)
     assert code == 0, said
     assert same(vectors, s3)
