@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -37,23 +38,29 @@ def recipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def expected(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """SHA-256 of every file of records, features, fused and fitted, by one local worker."""
+    """SHA-256 of every file that must not depend on the runner, by one local worker."""
     output = tmp_path_factory.mktemp("one") / "output"
     must("fuse", recipe, "--to", output, "--direct_num_workers=1")
+    return files(output)
+
+
+def files(output: Path) -> dict[str, str]:
+    """SHA-256 of every file that must not depend on the runner."""
     found = hashes(output)
     assert {name.partition("/")[0] for name in found} == {"records", "features", "fused", "fitted"}
-    return found
+    audit = (output / "report/audit.json").read_bytes()
+    return {**found, "audit.json": hashlib.sha256(audit).hexdigest()}
 
 
 def test_two_local_workers(recipe: Path, expected: dict[str, str], tmp_path: Path) -> None:
     must("fuse", recipe, "--to", tmp_path, "--direct_num_workers=2")
-    assert hashes(tmp_path) == expected
+    assert files(tmp_path) == expected
 
 
 def test_prism(recipe: Path, expected: dict[str, str], prism: list[str], tmp_path: Path) -> None:
     before = running("prism")
     must("fuse", recipe, "--to", tmp_path, *prism, timeout=600)
-    assert hashes(tmp_path) == expected
+    assert files(tmp_path) == expected
     assert running("prism") <= before  # it has ended with the launcher
 
 
@@ -66,7 +73,7 @@ def running(name: str) -> set[str]:
 def test_flink(recipe: Path, expected: dict[str, str], cluster: Cluster, tmp_path: Path) -> None:
     before = {job["jid"] for job in cluster.jobs()}
     must("fuse", recipe, "--to", tmp_path, *cluster.options(), timeout=600)
-    assert hashes(tmp_path) == expected
+    assert files(tmp_path) == expected
     jobs = [job for job in cluster.jobs() if job["jid"] not in before]
     assert len(jobs) == len(json.loads((tmp_path / "job.json").read_text())["runner_jobs"]) >= 1
     for job in jobs:
