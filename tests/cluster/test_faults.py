@@ -31,13 +31,14 @@ def expected(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return hashes(output)
 
 
-def options(cluster: Cluster) -> list[str]:
-    return cluster.options(PYTHONPATH=str(HERE))
+def options(cluster: Cluster, seconds: float = 0) -> list[str]:
+    """Options that send the recipe there, and let each text take some seconds."""
+    return cluster.options(PYTHONPATH=str(HERE), SECONDS_A_TEXT=str(seconds))
 
 
 @contextmanager
 def in_the_middle(
-    digits: Path, output: Path, cluster: Cluster
+    digits: Path, output: Path, cluster: Cluster, seconds: float
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A launcher whose job has extracted some buckets of the slow modality, and not all."""
     command = [sys.executable, "-m", "pipelines.cli", "fuse", str(digits), "--set", SLOW]
@@ -45,7 +46,7 @@ def in_the_middle(
     log = output.with_suffix(".log")
     with log.open("wb") as file:
         launcher = subprocess.Popen(
-            [*command, "--to", str(output), *options(cluster)],
+            [*command, "--to", str(output), *options(cluster, seconds)],
             stdout=file,
             stderr=file,
             env=environment,
@@ -88,7 +89,7 @@ def test_a_killed_task_manager(
     digits: Path, expected: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
-    with in_the_middle(digits, output, cluster) as launcher:
+    with in_the_middle(digits, output, cluster, 0.02) as launcher:
         cluster.processes.kill("taskmanager-1")
         assert extracted(output) < 16
         assert launcher.wait(timeout=SECONDS) == 0, output.with_suffix(".log").read_text()
@@ -101,7 +102,7 @@ def test_a_killed_python_worker(
     digits: Path, expected: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
-    with in_the_middle(digits, output, cluster) as launcher:
+    with in_the_middle(digits, output, cluster, 0.02) as launcher:
         workers = children(cluster.processes.pid("taskmanager-2"))
         assert workers
         for pid in workers:
@@ -116,7 +117,7 @@ def test_a_killed_launcher_run_again(
     digits: Path, expected: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
-    with in_the_middle(digits, output, cluster) as launcher:
+    with in_the_middle(digits, output, cluster, 0.2) as launcher:
         launcher.kill()
         launcher.wait()
         assert extracted(output) < 16
@@ -133,7 +134,7 @@ def test_a_killed_launcher_run_again(
 def test_an_interrupted_launcher_takes_its_job_with_it(
     digits: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
-    with in_the_middle(digits, tmp_path / "output", cluster) as launcher:
+    with in_the_middle(digits, tmp_path / "output", cluster, 0.2) as launcher:
         launcher.send_signal(signal.SIGINT)
         assert launcher.wait(timeout=SECONDS) == 130
     assert cluster.jobs()[-1]["state"] == "CANCELED"
