@@ -194,19 +194,17 @@ class Cluster:
         """Identifiers of all jobs that were run, the oldest first."""
         return sorted(path.name for path in (self.folder / "events").glob("app-*"))
 
-    def tasks(self, application: str) -> dict[str, int]:
-        """How many tasks of a finished job each worker has done."""
+    def tasks(self, application: str) -> list[tuple[str, bool]]:
+        """The worker of each task of a finished job, and whether the task went well."""
         worker_of = {
             path.name: path.parents[1].name
             for path in (self.folder / "work").glob(f"*/{application}/*")
         }
-        out: dict[str, int] = {}
-        for line in (self.folder / "events" / application).read_text().splitlines():
-            event = json.loads(line)
-            if event["Event"] == "SparkListenerTaskEnd" and not event["Task Info"]["Failed"]:
-                name = worker_of[event["Task Info"]["Executor ID"]]
-                out[name] = out.get(name, 0) + 1
-        return out
+        lines = (self.folder / "events" / application).read_text().splitlines()
+        ended = [e for e in map(json.loads, lines) if e["Event"] == "SparkListenerTaskEnd"]
+        return [
+            (worker_of[e["Task Info"]["Executor ID"]], not e["Task Info"]["Failed"]) for e in ended
+        ]
 
     def _answers(self) -> bool:
         try:
