@@ -70,4 +70,5 @@ lock:
 	touch $@
 
 clean:
+	[ ! -d .cluster/flink ] || $(BIN)/python -m infra.flink.cluster down
 	rm -rf .venv .cluster demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

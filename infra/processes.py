@@ -27,7 +27,7 @@ def need(*programs: str) -> None:
     hints = {
         "java": "a Java runtime, 11 or 17 (Debian: openjdk-17-jdk-headless)",
         "mvn": "Maven 3.6 or newer (Debian: maven)",
-        "go": "Go 1.24 or newer (Debian: golang)",
+        "go": "Go 1.21 or newer, which fetches the version that it needs (https://go.dev/dl)",
     }
     missing = [hints[name] for name in programs if shutil.which(name) is None]
     if missing:

@@ -24,7 +24,6 @@ from typing import Literal
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import Layout
-from schemas.problems import RecipeError
 
 BEAT = 15.0  # seconds between two signs of life
 LOST = 120.0  # seconds without one after which a launcher on another machine is taken for dead
@@ -107,18 +106,16 @@ def check_free(output: str) -> None:
     """Two launchers on one output would remove each other's files.
 
     Raises:
-        RecipeError: if another process is at work on the output.
+        DataError: if another process is at work on the output.
     """
     job = read_job(output)
     if job is not None and job.alive and (job.host, job.pid) != (socket.gethostname(), os.getpid()):
         wait = ""
         if job.host != socket.gethostname():
             wait = f"; if it was killed, wait {LOST - job.silent:.0f} s"
-        raise RecipeError(
-            [
-                f"job {job.id} is at work on {output} (process {job.pid} on {job.host}): look "
-                f"with `sensorium status {output}`, and wait for its end or stop it{wait}"
-            ]
+        raise DataError(
+            f"job {job.id} is at work on {output} (process {job.pid} on {job.host}): look "
+            f"with `sensorium status {output}`, and wait for its end or stop it{wait}"
         )
 
 

@@ -215,7 +215,11 @@ def _check_unknown(
             raise RecipeError([f"{arg!r} is neither an option nor the value of one"])
         return
     near = nearest(name, option_names())
-    slip = bool(difflib.get_close_matches(name, option_names(), n=1, cutoff=0.85))
     asked = options.remote and options.values["job_endpoint"]
-    if not options.remote or (slip and not asked):
+    if not options.remote or (is_slip(name) and not asked):
         raise RecipeError([_by(f"{name}: unknown option{near}", own, given, where)])
+
+
+def is_slip(name: str) -> bool:
+    """Whether an option that nobody knows is very near to one of Beam's or our own."""
+    return bool(difflib.get_close_matches(name, option_names(), n=1, cutoff=0.85))

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.options import MAGIC_FLINK_MASTERS, RunnerOptions, option_names
+from pipelines.options import MAGIC_FLINK_MASTERS, RunnerOptions, is_slip, option_names
 from pipelines.running import RunFailed
 from schemas import storage
 from schemas.plan import Plan
@@ -79,22 +79,23 @@ def check_runner(options: RunnerOptions) -> list[str]:
     value = options.values
     seconds = min(SECONDS, float(value["job_server_timeout"] or SECONDS))
     if value["job_endpoint"]:
-        known = _ask_job_server(value["job_endpoint"], seconds)
-        for name in options.unknown if known else ():
-            flag = name.partition("=")[0]
-            if flag.startswith("--") and flag not in known:
-                raise RecipeError(
-                    [
-                        f"{flag}: neither Beam nor the job server at {value['job_endpoint']} has "
-                        f"such an option{nearest(flag, [*option_names(), *known])}"
-                    ]
-                )
+        _check_unknown(options, _ask_job_server(value["job_endpoint"], seconds))
         return []
     if options.runner == "FlinkRunner":
         return _check_flink(options, seconds)
     if options.runner == "SparkRunner":
         _check_spark(options, seconds)
     return []
+
+
+def _check_unknown(options: RunnerOptions, known: set[str]) -> None:
+    """Options that Beam does not know must be the job server's; Python's own tells of none."""
+    for arg in options.unknown:
+        name = arg.partition("=")[0]
+        if name.startswith("--") and (name not in known if known else is_slip(name)):
+            where = f"nor the job server at {options.values['job_endpoint']}"
+            near = nearest(name, [*option_names(), *known])
+            raise RecipeError([f"{name}: neither Beam {where} has such an option{near}"])
 
 
 # --- what can be told from here ------------------------------------------------------------------

@@ -200,6 +200,7 @@ def _prepare_worker(log: str) -> None:
 
 _DATA_ERROR = re.compile(r"DataError: (.+?)(?: \[while running .*\])?$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^([\w.]*(?:Error|Exception|Died|Exit\w*)\b.*)$", re.MULTILINE)
+_BY_JOB_SERVER = re.compile(r"^RuntimeError: Pipeline \S+ failed in state \w+: ")
 _WHERE = re.compile(r"\[while running '([^']*)'\]")
 
 
@@ -215,6 +216,7 @@ def cause_of(error: BaseException) -> Exception:
     lines = _LAST_ERROR.findall(text)
     first = text.strip().partition("\n")[0]
     cause = lines[-1] if lines else f"{type(error).__name__}: {first}".removesuffix(": ")
+    cause = _BY_JOB_SERVER.sub("", cause)
     where = _WHERE.search(cause)
     cause = _WHERE.sub("", cause).strip()
     return RunFailed(f"{cause} (in step {where.group(1)!r})" if where else cause)

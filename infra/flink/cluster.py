@@ -74,7 +74,7 @@ heartbeat.rpc-failure-threshold: 1
 cluster.registration.error-delay: 1000
 slot.request.timeout: 30000
 restart-strategy: fixed-delay
-restart-strategy.fixed-delay.attempts: 5
+restart-strategy.fixed-delay.attempts: 3
 restart-strategy.fixed-delay.delay: {restart} s
 # A task that does not end when it is cancelled takes its TaskManager down, after three minutes
 # by default: the other one waits for it.
@@ -140,8 +140,8 @@ class Cluster:
         """
         need("java")
         job_server = job_server_jar()
-        if not self.processes.names():
-            self._write_files()
+        if not any(map(self.processes.pid, self.processes.names())):
+            self._write_files()  # with new ports: the old ones may be taken by now
         self._java("jobmanager", 640, "entrypoint.StandaloneSessionClusterEntrypoint")
         for name in TASK_MANAGERS:
             self.start_task_manager(name)
