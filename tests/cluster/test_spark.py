@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.processes import wait_for
 from infra.spark.cluster import WORKERS, Cluster
-from tests.cluster.middle import HERE, SECONDS, SLOW, children, extracted, in_the_middle
+from tests.cluster.middle import HERE, SECONDS, SLOW, children, extracted, in_the_middle, options
 from tests.pipelines.flows import hashes, must, sensorium
 
 
@@ -71,6 +72,30 @@ def test_a_killed_python_worker(
         assert launcher.wait(timeout=SECONDS) == 0, output.with_suffix(".log").read_text()
     assert went_on(spark)
     assert hashes(output) == undisturbed
+
+
+def test_a_killed_launcher_run_again(
+    digits: Path, undisturbed: dict[str, str], spark: Cluster, tmp_path: Path
+) -> None:
+    output = tmp_path / "output"
+    with in_the_middle(digits, output, spark) as launcher:
+        launcher.kill()
+        launcher.wait()
+        assert extracted(output) < 16
+    command = ["fuse", digits, "--set", SLOW, "--to", output, *options(spark)]
+    must(*command, path=[HERE], timeout=SECONDS)
+    # The job server holds one Spark context: what was left there had to make room.
+    assert not spark.rest()["activeapps"]
+    assert hashes(output) == undisturbed
+
+
+def test_an_interrupted_launcher_takes_its_job_with_it(
+    digits: Path, spark: Cluster, tmp_path: Path
+) -> None:
+    with in_the_middle(digits, tmp_path / "output", spark) as launcher:
+        launcher.send_signal(signal.SIGINT)
+        assert launcher.wait(timeout=SECONDS) == 130
+    wait_for(lambda: not spark.rest()["activeapps"], "the job still runs", 60)
 
 
 def test_an_error_in_the_data_ends_the_job_with_its_cause(
