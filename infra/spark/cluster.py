@@ -200,11 +200,16 @@ class Cluster:
             path.name: path.parents[1].name
             for path in (self.folder / "work").glob(f"*/{application}/*")
         }
-        lines = (self.folder / "events" / application).read_text().splitlines()
-        ended = [e for e in map(json.loads, lines) if e["Event"] == "SparkListenerTaskEnd"]
         return [
-            (worker_of[e["Task Info"]["Executor ID"]], not e["Task Info"]["Failed"]) for e in ended
+            (worker_of[event["Task Info"]["Executor ID"]], not event["Task Info"]["Failed"])
+            for event in self.events(application)
+            if event["Event"] == "SparkListenerTaskEnd"
         ]
+
+    def events(self, application: str) -> list[dict[str, Any]]:
+        """Spark's own record of a finished job."""
+        lines = (self.folder / "events" / application).read_text().splitlines()
+        return [json.loads(line) for line in lines]
 
     def _answers(self) -> bool:
         try:
