@@ -172,6 +172,14 @@ def _examine(modality: ModalityPlan, rows: pa.Table) -> tuple[list[BadRecord | N
     return examine(paths, recipe.max_bytes)
 
 
+def clear_temporary(output: str) -> None:
+    """Remove what killed processes left half written."""
+    if storage.is_local(output):  # object stores have no temporary names
+        for name in storage.files_below(output):
+            if name.endswith(storage.TEMPORARY):
+                storage.remove(storage.join(output, name))
+
+
 def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
     """Remove what another recipe wrote, and what a killed process left half written.
 
@@ -179,10 +187,7 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
         The steps whose files were removed.
     """
     output = plan.output
-    if storage.is_local(output):  # object stores have no temporary names
-        for name in storage.files_below(output):
-            if name.endswith(storage.TEMPORARY):
-                storage.remove(storage.join(output, name))
+    clear_temporary(output)
     if old is None:
         return []
     was = Layout(output, old.buckets)

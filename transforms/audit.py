@@ -66,7 +66,7 @@ def audit_of(totals: Totals, plan: Plan) -> dict[str, Any]:
     """
 
     def counts(step: str, name: str) -> dict[str, int]:
-        return {n: c for (s, m, n), c in totals.items() if (s, m) == (step, name)}
+        return {n: c for (s, m, n), c in sorted(totals.items()) if (s, m) == (step, name)}
 
     problems = []
     modalities: dict[str, Any] = {}
