@@ -47,7 +47,7 @@ def check_options(plan: Plan, options: RunnerOptions) -> list[str]:
         return notes
     if not options.shared:
         _check_shared(plan, options)
-    _check_image(options)
+    _check_workers(options)
     value = options.values
     if options.runner == "PortableRunner" and not value["job_endpoint"]:
         raise RecipeError(
@@ -168,15 +168,28 @@ def _paths(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "trained output", plan.fitted
 
 
-def _check_image(options: RunnerOptions) -> None:
-    """Workers in containers: an image with this package, of this Python and Beam."""
+def _check_workers(options: RunnerOptions) -> None:
+    """Workers in containers: an image with this package, of this Python and Beam; or a command."""
     import apache_beam as beam
 
     value = options.values
-    if str(value["environment_type"] or "DOCKER").upper() != "DOCKER":
+    kind, config = str(value["environment_type"] or "DOCKER").upper(), value["environment_config"]
+    if kind == "PROCESS" and config:
+        try:
+            command = json.loads(config)["command"]
+        except (ValueError, TypeError, KeyError):
+            command = None
+        if not command:
+            raise RecipeError(
+                [
+                    f"--environment_config={config}: of processes it must be JSON with a command, "
+                    'such as {"command": "/opt/sensorium/boot"}'
+                ]
+            )
+    if kind != "DOCKER":
         return
     named = [o for o in value["environment_options"] or () if o.startswith("docker_container_i")]
-    image = value["environment_config"] or value["sdk_container_image"]
+    image = config or value["sdk_container_image"]
     image = image or (named[0].partition("=")[2] if named else None)
     brought = any(value[n] for n in ("setup_file", "extra_packages", "requirements_file"))
     if image is None and not brought:

@@ -133,6 +133,10 @@ def test_a_launcher_that_was_killed_is_told_from_one_at_work(waiting: Path) -> N
     assert said.returncode == 1
     assert said.stdout.startswith(f"{output}: lost: the launcher, process ")
     assert "the same command goes on from here" in said.stdout.splitlines()[0]
+    must("submit", waiting / "recipe.yaml", "--to", output, "--upto", "extract", path=[waiting])
+    os.kill(job_of(output).pid, signal.SIGTERM)
+    wait_until(lambda: not job_of(output).alive)
+    assert job_of(output).state == "interrupted"
     (waiting / "flag").write_text("fail")
     done = sensorium("extract", waiting / "recipe.yaml", "--to", output, path=[waiting])
     assert done.returncode == 1

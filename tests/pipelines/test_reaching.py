@@ -88,6 +88,8 @@ def test_local_paths_are_fine_where_all_workers_are_here(plan: Plan) -> None:
         ("--sdk_container_image=apache/beam_python3.9_sdk:2.77.0", "has Python 3.9 and Beam 2.77"),
         ("--environment_config=me/beam_python3.11_sdk:2.50.0", "and Beam 2.50.0, here are"),
         ("--environment_type=PROCESS", "process_command is required"),
+        ('--environment_type=PROCESS --environment_config={"comand":"a"}', "JSON with a command"),
+        ("--environment_type=PROCESS --environment_config=/opt/boot", "JSON with a command"),
         ("--environment_type=EXTERNAL", "external_service_address is required"),
     ],
 )
