@@ -79,13 +79,27 @@ def check_runner(options: RunnerOptions) -> list[str]:
     value = options.values
     seconds = min(SECONDS, float(value["job_server_timeout"] or SECONDS))
     if value["job_endpoint"]:
-        _check_unknown(options, _ask_job_server(value["job_endpoint"], seconds))
+        groups = _ask_job_server(value["job_endpoint"], seconds)
+        _check_kind(options, set(groups.values()))
+        _check_unknown(options, set(groups))
         return []
     if options.runner == "FlinkRunner":
         return _check_flink(options, seconds)
     if options.runner == "SparkRunner":
         _check_spark(options, seconds)
     return []
+
+
+def _check_kind(options: RunnerOptions, groups: set[str]) -> None:
+    """A job server of Flink has options of Flink; of which version of Beam it is, none tells."""
+    own = options.runner.removesuffix("Runner")
+    kinds = {found[1] for g in groups if (found := re.match(r"org.apache.beam.runners.(\w+)", g))}
+    if own in ("Flink", "Spark") and kinds and own.lower() not in kinds:
+        other = ", ".join(sorted(kinds))
+        raise RunFailed(
+            f"the job server at {options.values['job_endpoint']} is for {other}, not {own}: "
+            "correct --runner or --job_endpoint"
+        )
 
 
 def _check_unknown(options: RunnerOptions, known: set[str]) -> None:
@@ -264,8 +278,8 @@ def _connect(address: str, option: str, seconds: float, what: str) -> None:
         ) from None
 
 
-def _ask_job_server(endpoint: str, seconds: float) -> set[str]:
-    """Names of the options that a job server knows, with their dashes."""
+def _ask_job_server(endpoint: str, seconds: float) -> dict[str, str]:
+    """Options that a job server knows, with their dashes -> the Java class they belong to."""
     _connect(endpoint, "job_endpoint", seconds, "job server")
     import grpc
     from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
@@ -282,7 +296,7 @@ def _ask_job_server(endpoint: str, seconds: float) -> set[str]:
                 f"what listens at {endpoint} {how} ({error.code().name.lower()}): look at it, or "
                 "correct --job_endpoint"
             ) from None
-    return {f"--{option.name}" for option in answer.options}
+    return {f"--{option.name}": option.group for option in answer.options}
 
 
 def _get(url: str, option: str, seconds: float, what: str) -> dict[str, Any]:

@@ -184,12 +184,15 @@ def answering(answers: dict[str, Any], status: int = 200) -> Iterator[int]:
 
 
 @contextmanager
-def job_server(*names: str) -> Iterator[int]:
-    """A job server that knows some options."""
+def job_server(*names: str, kind: str = "flink") -> Iterator[int]:
+    """A job server that knows some options of a runner."""
 
     class Servicer(beam_job_api_pb2_grpc.JobServiceServicer):
         def DescribePipelineOptions(self, request: Any, context: Any) -> Any:  # noqa: N802
-            options = [beam_job_api_pb2.PipelineOptionDescriptor(name=name) for name in names]
+            group = f"org.apache.beam.runners.{kind}.TheOptions"
+            options = [
+                beam_job_api_pb2.PipelineOptionDescriptor(name=name, group=group) for name in names
+            ]
             return beam_job_api_pb2.DescribePipelineOptionsResponse(options=options)
 
     server = grpc.server(ThreadPoolExecutor(1))
@@ -286,6 +289,13 @@ def test_a_job_server_is_asked_for_its_own_options() -> None:
         assert reached(f"{ENDPOINT}{port} --whatever=3") == []
         with pytest.raises(RecipeError, match="did you mean '--parallelism'"):
             reached(f"{ENDPOINT}{port} --paralelism=3")
+
+
+def test_a_job_server_of_another_runner_is_refused() -> None:
+    with job_server("object_reuse", kind="flink") as port:
+        assert reached(f"--runner=FlinkRunner --job_endpoint=localhost:{port}") == []
+        said = unreachable(f"--runner=SparkRunner --job_endpoint=localhost:{port}")
+        assert f"the job server at localhost:{port} is for flink, not Spark: correct" in said
 
 
 def test_refusals_on_the_command_line(finished: Path, tmp_path: Path) -> None:
