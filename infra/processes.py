@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,8 +77,16 @@ class Processes:
         """What a process says."""
         return self.folder / f"{name}.log"
 
-    def start(self, name: str, command: Sequence[str | Path]) -> None:
-        """Start a process in a session of its own, unless it runs already."""
+    def start(
+        self, name: str, command: Sequence[str | Path], variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a process in a session of its own, unless it runs already.
+
+        Args:
+            name: of the process.
+            command: program and arguments.
+            variables: of its environment, beside those of this process.
+        """
         if self.pid(name) is not None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +96,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **(variables or {})},
                 start_new_session=True,  # an interrupt at the terminal is not for them
             )
         (self.folder / f"{name}.pid").write_text(f"{process.pid} {_command_of(process.pid)}")

@@ -5,7 +5,9 @@ Exit codes: 0 done; 1 the run failed; 2 the recipe or the command line is wrong.
 
 from __future__ import annotations
 
+import atexit
 import gc
+import logging
 import os
 
 from pipelines.workers import THREAD_LIMITS
@@ -261,6 +263,10 @@ def main() -> None:
         app()
     except SystemExit as end:
         status = end.code
+    if "apache_beam.runners.portability.job_server" in sys.modules:
+        # Beam ends the job servers that it has started (Prism, or a Java process) at exit.
+        logging.disable()  # it says so, and the log file is closed
+        atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     # All files are closed and all workers gone: taking gRPC, Arrow and the rest apart again

@@ -31,7 +31,7 @@ from schemas.layout import Layout
 from schemas.plan import Plan
 
 ANSWER_SECONDS = 30.0  # for a runner that is asked to cancel a job
-FLINK_AT_WORK = {"INITIALIZING", "CREATED", "RUNNING", "FAILING", "RESTARTING"}
+FLINK_ENDS = {"FINISHED", "CANCELED", "FAILED", "SUSPENDED"}
 
 
 class WaitingOptions(PipelineOptions):
@@ -157,7 +157,9 @@ def cancel_left(job: Job | None, options: PipelineOptions) -> None:
 
 
 def cancel_on_flink(job: str, options: PipelineOptions) -> None:
-    """Cancel a job by Flink's REST API: Beam's job server stops waiting for it, and no more.
+    """Cancel a job by Flink's REST API, and wait until it has ended.
+
+    Cancelled through Beam's job server alone, it would go on: that one only stops waiting.
 
     Args:
         job: the job server's id, which is the job's name on Flink and some more.
@@ -177,11 +179,20 @@ def cancel_on_flink(job: str, options: PipelineOptions) -> None:
             "--flink_master=HOST:PORT, so that it can be done from here"
         )
     base = master if master.startswith("http") else f"http://{master}"
-    with urllib.request.urlopen(f"{base}/jobs/overview", timeout=ANSWER_SECONDS) as answer:
-        jobs = json.load(answer)["jobs"]
-    for one in jobs:
-        if job.startswith(one["name"]) and one["state"] in FLINK_AT_WORK:
-            address = f"{base}/jobs/{one['jid']}?mode=cancel"
-            request = urllib.request.Request(address, method="PATCH")
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
-                pass
+    for one in _ask(f"{base}/jobs/overview")["jobs"]:
+        if not job.startswith(one["name"]) or one["state"] in FLINK_ENDS:
+            continue
+        address = f"{base}/jobs/{one['jid']}"
+        _ask(f"{address}?mode=cancel", "PATCH")
+        end = time.monotonic() + ANSWER_SECONDS
+        while _ask(address)["state"] not in FLINK_ENDS:
+            if time.monotonic() > end:
+                raise RunFailed(f"{address} is being cancelled, but has not ended: try again later")
+            time.sleep(0.2)
+
+
+def _ask(address: str, method: str = "GET") -> Any:
+    """What a REST API answers."""
+    request = urllib.request.Request(address, method=method)
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+        return json.loads(answer.read() or b"null")

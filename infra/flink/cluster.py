@@ -140,8 +140,8 @@ class Cluster:
         """
         need("java")
         job_server = job_server_jar()
-        if not self.processes.names():
-            self._write_files()
+        if not any(map(self.processes.pid, self.processes.names())):
+            self._write_files()  # with new ports: the old ones may be taken by now
         self._java("jobmanager", 640, "entrypoint.StandaloneSessionClusterEntrypoint")
         for name in TASK_MANAGERS:
             self.start_task_manager(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,16 @@ def test_two_local_workers(recipe: Path, expected: dict[str, str], tmp_path: Pat
 
 
 def test_prism(recipe: Path, expected: dict[str, str], prism: list[str], tmp_path: Path) -> None:
+    before = running("prism")
     must("fuse", recipe, "--to", tmp_path, *prism, timeout=600)
     assert hashes(tmp_path) == expected
+    assert running("prism") <= before  # it has ended with the launcher
+
+
+def running(name: str) -> set[str]:
+    """Pids of all processes of a program."""
+    lines = subprocess.check_output(["ps", "-e", "-o", "pid=,comm="], text=True).splitlines()
+    return {pid for pid, command in (line.split(maxsplit=1) for line in lines) if command == name}
 
 
 def test_flink(recipe: Path, expected: dict[str, str], cluster: Cluster, tmp_path: Path) -> None:
