@@ -16,9 +16,10 @@ from sklearn.preprocessing import StandardScaler
 
 from schemas.options.fuse import Average, Concatenate
 from transforms.fusion import strategies
+from transforms.fusion.fitted import Fusion
 from transforms.fusion.moments import Moments, merge_all
 from transforms.fusion.nodes import Node
-from transforms.fusion.strategies import Fusion, assemble, fit_level, needs, parts_at
+from transforms.fusion.strategies import Learnt, assemble, fit_pass, needs, parts_in
 from transforms.fusion.trees import tree_of
 
 DIMS = {"image": 12, "audio": 5, "notes": 3}
@@ -50,7 +51,7 @@ def fit(fuse: Any, missing: Any, known: Any, dims: Any, names: Any) -> Fusion:
     """Fit a strategy of one level on moments."""
     tree = tree_of(fuse, list(dims))
     assert tree.levels == 1
-    return assemble(tree, fit_level(tree, 0, missing, known, dims, {}), names)
+    return assemble(tree, fit_pass(tree, missing, 0, known, dims, Learnt()), names)
 
 
 def fit_rows(
@@ -63,7 +64,9 @@ def fit_rows(
 
 def need_of(fuse: Any, missing: Any, name: str) -> str:
     """What a modality's own part needs."""
-    return needs({p.name: p for p in parts_at(tree_of(fuse, list(DIMS)), 0)}[name], missing)
+    return needs(
+        {p.name: p for p in parts_in(tree_of(fuse, list(DIMS)), missing, 0)}[name], missing
+    )
 
 
 def fit_moments(

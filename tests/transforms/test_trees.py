@@ -11,18 +11,18 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from schemas.options.fuse import Average, Concatenate, Hierarchical, Node, Weighted
-from transforms.fusion.moments import Moments, merge
-from transforms.fusion.nodes import arrays_of, json_of, nodes_of
+from transforms.fusion.fitted import Fusion
 from transforms.fusion.strategies import (
-    Fusion,
+    Learnt,
     assemble,
-    fit_level,
+    fit_pass,
     fit_rows,
-    incoming_rows,
-    incoming_width,
-    needs,
-    node_of,
-    parts_at,
+    known_of,
+    merged,
+    parts_in,
+    passes,
+    rows_for,
+    wanted,
 )
 from transforms.fusion.trees import Decision, Part, Tree, tree_of
 
@@ -77,30 +77,22 @@ def fit_by_level(
     tree: Tree, blocks: Any, present: np.ndarray, names: dict[str, list[str]], parts: int = 3
 ) -> Fusion:
     """As a run does it: moments of groups of rows, level by level, each saved and loaded."""
-    nodes: dict[str, Any] = {}
+    learnt = Learnt()
     dims = {name: len(own) for name, own in names.items()}
     here = {name: present[:, i] for i, name in enumerate(blocks)}
-    for level in range(tree.levels):
-        moments = {}
-        for part in parts_at(tree, level):
-            need = needs(part, "mean")
-            if need == "nothing":
-                continue
-            below = tuple(node_of(p, nodes) for p in part.parts)
-            width = incoming_width(part, below, dims)
-            sums = None
+    for number in range(passes(tree, "mean")):
+        known: dict[str, Any] = {}
+        for want in wanted(tree, "mean", number):
             for rows in np.array_split(np.arange(len(present)), parts):
                 some = {name: block[rows] for name, block in blocks.items()}
                 seen = {name: there[rows] for name, there in here.items()}
-                values = incoming_rows(part, below, width, some, seen)
+                values = rows_for(tree, want, learnt, some, seen)
                 assert values is not None
-                one = Moments.of(values, need == "full")
-                sums = one if sums is None else merge(sums, one)
-            moments[part.name] = sums
-        nodes = fit_level(tree, level, "mean", moments, dims, nodes)
-        learnt = tuple(nodes.values())
-        nodes = {node.name: node for node in nodes_of(arrays_of(learnt), json_of(learnt))}
-    return assemble(tree, nodes, names)
+                one = known_of(values, want.need)
+                known[want.name] = merged(known[want.name], one) if want.name in known else one
+        learnt = fit_pass(tree, "mean", number, known, dims, learnt)
+        learnt = Learnt.load(learnt.to_arrays(), learnt.to_json())
+    return assemble(tree, learnt, names)
 
 
 # --- shape -----------------------------------------------------------------------------------
@@ -118,7 +110,7 @@ def test_a_tree_of_two_levels() -> None:
         ("audio", 0, True),
         ("image+text+audio", 2, True),
     ]
-    assert [[p.name for p in parts_at(tree, level)] for level in range(3)] == [
+    assert [[p.name for p in parts_in(tree, "mean", level)] for level in range(3)] == [
         ["image", "text", "audio"],
         ["image+text"],
         ["image+text+audio"],

@@ -9,7 +9,11 @@ collecting: one pass over rows for their statistics.
 projecting: how wide modalities may be for them, and sparse random projections of wider ones.
 correlation: variables that modalities share (multi-view CCA), and how similar modalities are.
 components: scaling and principal components from these moments, or from rows in memory.
-strategies: the fusion that is fitted and saved: modalities side by side, or averaged.
+missing: a normal distribution of rows that lack modalities; em: its fit, by the EM algorithm.
+filling: conditional means of missing modalities, from that.
+fitted: the fusion that is fitted and saved: modalities side by side, or averaged.
+parts: the node of one part of a strategy.
+strategies: the fit of all of it, in passes over the training rows.
 decisions: the fusion of what one model a modality says, by mean or product.
 fusing: the above put to work on the files of an output.
 

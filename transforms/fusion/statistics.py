@@ -4,7 +4,7 @@ They are kept by pattern, that is by which modalities a row has: rows of one pat
 in the dimensions they have, and how to treat what is missing can be chosen afterwards. Only rows
 that have two modalities tell of the scatter between them (`moments`); to fill by a mean or by
 zero is exact (`filled`); and the moments by pattern are all that the EM algorithm of Little &
-Rubin needs (`transforms.learning.em`). With m modalities there are at most 2^m patterns, in
+Rubin needs (`transforms.fusion.em`). With m modalities there are at most 2^m patterns, in
 practice a few.
 
 Memory in bytes, for each pattern, of whose modalities the dimensions are d together:

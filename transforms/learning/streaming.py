@@ -21,9 +21,9 @@ from schemas.options.fuse import Concatenate
 from schemas.plan import Plan
 from schemas.recipe import TARGET, Recipe
 from transforms.fusion.collecting import Rows, collect
+from transforms.fusion.fitted import Fusion
 from transforms.fusion.fusing import load_fusion
 from transforms.fusion.statistics import Statistics
-from transforms.fusion.strategies import Fusion
 from transforms.learning.calibration import Temperature, fit_temperature
 from transforms.learning.candidates import Candidate, candidates_of
 from transforms.learning.closed_form import Linear, lda, normal_equations, ridge
@@ -84,6 +84,8 @@ def check_recipe(recipe: Recipe) -> None:
     fuse = recipe.fuse
     if not isinstance(fuse, Concatenate) or fuse.pca is not None:
         raise CannotStream("fuse must be `concatenate` without `pca`")
+    if recipe.join.missing == "conditional":
+        raise CannotStream("join.missing must be `mean` or `zero`")
     models = {"logistic", "lda", "ridge"}
     named = {name for name, _ in recipe.train.models if getattr(recipe.train.models, name)}
     if named - models:
@@ -185,6 +187,7 @@ class _Job:
         self.problem, self.names, self.candidates = problem, names, candidates
         self.outputs = [problem.empty() for _ in candidates]
         scale, missing = fuse.scale, recipe.join.missing
+        assert missing != "conditional"
         shrinkage = None
         if any(c.options.get("shrinkage") == "auto" for c in candidates):
             shrinkage = lda_curve(statistics, SHRINKAGES, scale, missing).best

@@ -21,8 +21,8 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from scipy.special import log_softmax, logsumexp
 
 from transforms.fusion.cells import CLASS
+from transforms.fusion.nodes import in_blocks
 from transforms.fusion.statistics import Statistics
-from transforms.learning.closed_form import in_blocks
 
 LOG_2_PI = float(np.log(2 * np.pi))
 

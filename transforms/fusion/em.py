@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from transforms.fusion.statistics import Statistics
-from transforms.learning.missing import (
+from transforms.fusion.missing import (
     Gaussian,
     Pattern,
     Split,
@@ -16,6 +15,7 @@ from transforms.learning.missing import (
     solve,
     split,
 )
+from transforms.fusion.statistics import Statistics
 
 
 def fit_gaussian(
