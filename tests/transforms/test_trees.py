@@ -7,24 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from passes import fit_by_pass
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from schemas.options.fuse import Average, Concatenate, Hierarchical, Node, Weighted
 from transforms.fusion.fitted import Fusion
 from transforms.fusion.strategies import (
-    Learnt,
-    assemble,
-    fit_pass,
     fit_rows,
-    known_of,
-    merged,
     parts_in,
-    passes,
-    rows_for,
-    wanted,
 )
-from transforms.fusion.trees import Decision, Part, Tree, tree_of
+from transforms.fusion.trees import Decision, Part, tree_of
 
 DIMS = {"image": 12, "audio": 5, "text": 7}
 NAMES = {name: [f"x{i}" for i in range(d)] for name, d in DIMS.items()}
@@ -71,28 +64,6 @@ def data(n: int = 80, seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]
     present = rng.random((n, 3)) < 0.7
     present[:40], present[40] = True, False
     return blocks, present
-
-
-def fit_by_level(
-    tree: Tree, blocks: Any, present: np.ndarray, names: dict[str, list[str]], parts: int = 3
-) -> Fusion:
-    """As a run does it: moments of groups of rows, level by level, each saved and loaded."""
-    learnt = Learnt()
-    dims = {name: len(own) for name, own in names.items()}
-    here = {name: present[:, i] for i, name in enumerate(blocks)}
-    for number in range(passes(tree, "mean")):
-        known: dict[str, Any] = {}
-        for want in wanted(tree, "mean", number):
-            for rows in np.array_split(np.arange(len(present)), parts):
-                some = {name: block[rows] for name, block in blocks.items()}
-                seen = {name: there[rows] for name, there in here.items()}
-                values = rows_for(tree, want, learnt, some, seen)
-                assert values is not None
-                one = known_of(values, want.need)
-                known[want.name] = merged(known[want.name], one) if want.name in known else one
-        learnt = fit_pass(tree, "mean", number, known, dims, learnt)
-        learnt = Learnt.load(learnt.to_arrays(), learnt.to_json())
-    return assemble(tree, learnt, names)
 
 
 # --- shape -----------------------------------------------------------------------------------
@@ -194,7 +165,7 @@ def test_fit_by_moments_of_levels_is_the_fit_on_rows(fuse: Any, chosen: list[str
     blocks, present = data()
     tree, names = tree_of(fuse, chosen), {name: NAMES[name] for name in chosen}
     direct = fit_rows(tree, "mean", blocks, present, np.ones(80, bool), names)
-    fusion = fit_by_level(tree, blocks, present, names)
+    fusion = fit_by_pass(tree, blocks, present, names)
     assert fusion.names == direct.names
     assert fusion.slices == direct.slices
     assert fusion.of_heads() == direct.of_heads()
@@ -251,7 +222,7 @@ def test_four_modalities_deep() -> None:
     fused = direct.apply(blocks, present)
     assert fused.shape == (80, 2)
     assert not fused[40].any()  # which has nothing
-    by_level = fit_by_level(tree, blocks, present, names)
+    by_level = fit_by_pass(tree, blocks, present, names)
     np.testing.assert_allclose(by_level.apply(blocks, present), fused, rtol=1e-5, atol=1e-5)
 
 
@@ -282,7 +253,7 @@ def test_modalities_of_which_little_is_known(fuse: Any, case: str) -> None:
         present[:, 2] = False
     tree = tree_of(fuse, ALL)
     fusion = fit_rows(tree, "mean", blocks, present, np.ones(80, bool), NAMES)
-    by_level = fit_by_level(tree, blocks, present, NAMES)
+    by_level = fit_by_pass(tree, blocks, present, NAMES)
     for seen in (present, np.ones((80, 3), bool)):
         fused = fusion.apply(blocks, seen)
         assert np.isfinite(fused).all()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 
+from transforms.fusion.correlation import pairwise_covariance
 from transforms.fusion.missing import (
     Gaussian,
     Pattern,
@@ -65,6 +68,27 @@ def fit_gaussian(
             break
         mean, covariance = _step(patterns, splits, mean, covariance, rows, level)
     return Gaussian(dict(statistics.dims), statistics.classes, count / n, mean, covariance), history
+
+
+def approximated_shrinkage(statistics: Statistics) -> float:
+    """How much to shrink, 0 to 0.99: more, the fewer rows there are for the dimensions.
+
+    Oracle approximating shrinkage (Chen, Wiesel, Eldar & Hero 2010, Shrinkage algorithms for MMSE
+    covariance estimation), as in scikit-learn without terms of 2 / D: about what is best for
+    normally distributed rows, from second moments alone. The number of rows is the mean over
+    pairs of modalities of those that have both.
+
+    Args:
+        statistics: with `pooled` second moments.
+    """
+    covariance = pairwise_covariance(statistics)
+    d = len(covariance)
+    pairs = list(combinations(statistics.features, 2))
+    n = sum(statistics.moments(pair, full=False).count for pair in pairs) / max(len(pairs), 1)
+    squares, trace = float(np.square(covariance).sum()), float(np.trace(covariance)) ** 2
+    if not d or squares <= trace / d:  # nothing but a multiple of the identity
+        return 0.99
+    return min((squares + trace) / ((n + 1) * (squares - trace / d)), 0.99)
 
 
 def _start(patterns: list[Pattern], d: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,11 +10,11 @@ are not looked at. The fusion then takes these features as if they had been ther
 none of a head's modalities are not filled; for them the nodes have the training mean.
 
 Components are of standardised features, at most `DIMENSIONS` of all modalities of a head
-together, as many of each. So what memory and time depend on is bounded however wide modalities
-are: 8 d^2 bytes for the moments of one (as for any principal components), and for n modalities
-2 MiB and at most 2^n / 2 of the patterns' matrices of 260 KiB (256 dimensions have 0.25 MiB,
-packed), of which no more than `statistics.LARGEST_BYTES` are kept. A random projection
-(`projecting`) would take less, but there is no way back from it to the features.
+together, as many of each; of fewer rows for that less is believed (`em.approximated_shrinkage`).
+So memory and time are bounded however wide modalities are: 8 d^2 bytes for the moments of the
+widest (as for any principal components), and 4 D^2 bytes, or 64 KiB, for each pattern that occurs,
+which with many modalities may be many: more than `statistics.LARGEST_BYTES` are refused. A random
+projection would take less than principal components, but there is no way back to the features.
 """
 
 from __future__ import annotations
@@ -37,11 +37,8 @@ if TYPE_CHECKING:
 
 Missing = Literal["mean", "zero", "conditional"]
 
-DIMENSIONS = 256
+DIMENSIONS = 128
 """Most components of all modalities of a head together."""
-
-SHRINKAGE = 0.1
-"""Of the covariance of the components; see `em.fit_gaussian`."""
 
 TOLERANCE = 0.01
 """EM ends when a step adds less than that a row to the log likelihood."""
@@ -134,14 +131,15 @@ class Conditional:
     def fitted(self, statistics: Statistics) -> Conditional:
         """With the distribution of training rows' components."""
         # Imported here: linear algebra takes a tenth of a second, and few recipes need it.
-        from transforms.fusion.em import fit_gaussian
+        from transforms.fusion.em import approximated_shrinkage, fit_gaussian
         from transforms.fusion.missing import Gaussian
 
         d = statistics.dimension
         if not d or not any(statistics.cells):  # nothing varies, or no row has anything
             nothing = (np.ones(1), np.zeros((1, d)), np.eye(d))
             return replace(self, gaussian=Gaussian(dict(statistics.dims), (), *nothing))
-        return replace(self, gaussian=fit_gaussian(statistics, SHRINKAGE, TOLERANCE)[0])
+        shrinkage = approximated_shrinkage(statistics)
+        return replace(self, gaussian=fit_gaussian(statistics, shrinkage, TOLERANCE)[0])
 
     def fill(self, blocks: Blocks, here: Here) -> tuple[Blocks, Here]:
         """The same rows with their missing modalities filled, and who then has which.

@@ -239,14 +239,14 @@ def fit_pass(
     for part in parts_in(tree, missing, number):
         below = tuple(node_of(p, nodes) for p in part.parts)
         d = incoming_width(part, below, dims)
-        own = known.get(part.name, Moments.empty(d, full=False))
+        own = known[part.name] if part.name in needed else Moments.empty(d, full=False)
         if isinstance(own, Statistics):
             nodes[part.name] = in_common(part, below, own)
             continue
         if len(own.mean) != d:
             raise ValueError(f"{part.name}: {d} dimensions, but moments of {len(own.mean)}")
         full = needed.get(part.name) == "full"
-        if full and own.count > 1 and not own.full and part.name not in rows:
+        if full and not own.full and part.name not in rows:
             raise ValueError(f"{part.name}: principal components need the full second moments")
         nodes[part.name] = learn(part, below, own, rows.get(part.name))
     for head in filled_heads(tree, missing):
@@ -300,8 +300,7 @@ def fit_rows(
         for want in wanted(tree, missing, number):
             seen, need = rows_for(tree, want, learnt, blocks, here), want.need
             if seen is None:
-                known[want.name] = Moments.empty(dims[want.name], full=False)
-                continue
+                seen = np.zeros((0, dims[want.name]))
             if need == "full" and isinstance(seen, np.ndarray) and len(seen) < seen.shape[1]:
                 few[want.name], need = seen, "diagonal"
             known[want.name] = known_of(seen, need)
