@@ -114,11 +114,11 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
     problem, data = heads.problem, heads.problem.data
     fused = judge(heads, tree_of(fuse, data.modalities))
     alone = {m: judge(heads, tree_of(fuse, [m])) for m in data.modalities}
-    model, output, converged = _finish(heads, fused)
+    model, output, converged = finish(heads, fused)
     reports = {"": _report(problem, fused, output, converged)}
     for name, judged in alone.items():
         if data.test.any():
-            _, tested, arrived = _finish(heads, judged)
+            _, tested, arrived = finish(heads, judged)
             reports[name] = _report(problem, judged, tested, arrived)
         else:
             reports[name] = _report(problem, judged, judged.output, True)
@@ -155,7 +155,7 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
     return Trained(found, problem.table(output), model)
 
 
-def _finish(heads: Heads, judged: Judged) -> tuple[Model, np.ndarray, bool]:
+def finish(heads: Heads, judged: Judged) -> tuple[Model, np.ndarray, bool]:
     """The model fitted on all training rows, the output of all rows, and whether it converged.
 
     Test rows are predicted by the model; the output of training rows is out of fold.
