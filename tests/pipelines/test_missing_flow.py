@@ -67,10 +67,3 @@ def test_what_cannot_use_it_ends_with_2_and_one_line(tmp_path: Path, sets: str, 
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_training_that_would_need_a_bucket_at_a_time_says_why_not(tmp_path: Path) -> None:
-    recipe = write_vectors(tmp_path, PLAIN, join=CONDITIONAL, train={"memory": 1e-6})
-    done = sensorium("run", recipe, "--to", tmp_path / "out")
-    assert done.returncode == 1
-    assert "join.missing must be `mean` or `zero`" in done.stderr

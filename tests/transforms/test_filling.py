@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fusions import fit_by_pass
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from passes import fit_by_pass
 from sklearn.covariance import OAS
 
 from schemas.arrays import load_arrays, save_arrays

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from passes import fit_by_pass
+from fusions import fit_by_pass
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 

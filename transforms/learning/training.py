@@ -96,7 +96,8 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
     is chosen, at a tie the one with the lower log loss (mean absolute error), then the one named
     first; its probabilities are brought to the temperature that fits them best.
 
-    Metrics: `task`, `score` (name of what is compared), `classes`, `rows`, `folds`, `chosen`,
+    Metrics: `task`, `score` (name of what is compared), `classes`, `rows`, `folds`, `nested`
+    (whether what was chosen for a fold was chosen without it; not with two folds), `chosen`,
     `fused` (`cross_validation`, `test` or null, `converged`), `modalities` (the same of each
     alone, with its own `chosen`), `candidates` (of each head of the fused vector), `heads` (what
     was chosen for each), `understanding`
@@ -129,6 +130,7 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
         "classes": None if problem.classes is None else problem.classes.tolist(),
         "rows": {"train": int((~data.test).sum()), "test": int(data.test.sum())},
         "folds": len(problem.folds),
+        "nested": heads.blocks > 2,
         "chosen": _chosen(fused),
         "fused": reports[""],
         "heads": {
