@@ -6,7 +6,6 @@ moments: means and second moments of features, bucket by bucket, and how they ar
 cells: moments of many sets of rows at once, by fold, domain and class.
 statistics: these by which modalities rows have: complements of folds, subsets, filling, scale.
 collecting: one pass over rows for their statistics.
-projecting: how wide modalities may be for them, and sparse random projections of wider ones.
 correlation: variables that modalities share (multi-view CCA), and how similar modalities are.
 components: scaling and principal components from these moments, or from rows in memory.
 missing: a normal distribution of rows that lack modalities; em: its fit, by the EM algorithm.
