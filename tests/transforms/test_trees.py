@@ -304,3 +304,24 @@ def test_names_of_a_tree_side_by_side() -> None:
     assert np.array_equal(plain.apply(blocks, present), flat.apply(blocks, present)[:, order])
     heads = fit_rows(tree_of(FUSES["heads"], ALL), "mean", blocks, present, rows, NAMES)
     assert heads.of_heads() == {"image+text": (0, 6), "audio": (6, 11)}
+
+
+def test_what_modalities_share_is_learnt_from_all_rows_that_have_two() -> None:
+    blocks, _ = data(600)
+    everywhere, none = np.ones((600, 3), bool), np.ones(600, bool)
+    apart = np.array([[True, True, False], [True, False, True], [False, True, True]])[
+        np.arange(600) % 3
+    ]
+    tree = tree_of(FUSES["cca"], ALL)
+    whole = fit_rows(tree, "mean", blocks, everywhere, none, NAMES).apply(blocks, everywhere)
+    # No row has all three. The same variables are found, up to chance.
+    pairs = fit_rows(tree, "mean", blocks, apart, none, NAMES).apply(blocks, everywhere)
+    found = [np.corrcoef(a, b)[0, 1] for a, b in zip(whole.T, pairs.T, strict=True)]
+    assert min(np.abs(found)) > 0.9
+    # Where no row has two, each has its own components.
+    alone = np.eye(3, dtype=bool)[np.arange(600) % 3]
+    own = fit_rows(tree, "mean", blocks, alone, none, NAMES)
+    fused = own.apply(blocks, alone)
+    assert np.isfinite(fused).all()
+    first = fit_rows(tree_of(Concatenate(pca=3), ALL), "mean", blocks, alone, none, NAMES)
+    np.testing.assert_allclose(fused[::3], first.apply(blocks, alone)[::3, :3], atol=1e-5)
