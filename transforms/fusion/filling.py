@@ -11,10 +11,10 @@ none of a head's modalities are not filled; for them the nodes have the training
 
 Components are of standardised features, at most `DIMENSIONS` of all modalities of a head
 together, as many of each; of fewer rows for that less is believed (`em.approximated_shrinkage`).
-So memory and time are bounded however wide modalities are: 8 d^2 bytes for the moments of the
-widest (as for any principal components), and for each pattern that occurs up to 12 D^2 bytes, or
-192 KiB with 128 components. Patterns may be many where modalities are: more than takes
-`statistics.LARGEST_BYTES` is refused. A random projection would take less than principal
+So memory is bounded: as for any principal components 8 d^2 bytes for the moments of each modality
+(more than `moments.LARGEST_FULL` dimensions are refused), and for each pattern that occurs up to
+12 D^2 bytes, or 192 KiB of 128 components. Patterns may be many where modalities are: more than
+take `statistics.LARGEST_BYTES` are refused. A random projection would take less than principal
 components, but there is no way back from it to the features.
 """
 
