@@ -27,7 +27,7 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
         progress: told in a few words what was done.
 
     Raises:
-        DataError: if there is nothing to learn.
+        DataError: if there is nothing to learn, or more than may be held in memory.
     """
     # Imported here: scikit-learn takes long, and only these steps need it.
     from transforms.learning.choosing import choose
@@ -41,6 +41,13 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
         return
     assert recipe.train is not None
     assert recipe.target is not None
+    needed = _needed(plan)
+    if needed > recipe.train.memory:
+        raise DataError(
+            f"choosing how to fuse takes all rows in memory, {needed:.1f} GiB, more than "
+            f"train.memory, which is {recipe.train.memory:g}: raise that, or name a strategy with "
+            "nothing left open; with `concatenate` training can read a bucket at a time"
+        )
     data = load_training_set(plan, fused=False)
     try:
         with judging(data, recipe.train.models, recipe.target.task, progress) as heads:

@@ -15,7 +15,7 @@ from transforms.fusion.fusing import (
     finish_fusion,
     group_statistics,
     needs_statistics,
-    tree_of_plan,
+    passes_of,
 )
 from transforms.fusion.splitting import Splits
 
@@ -61,7 +61,8 @@ def upstream_of(grouped: tuple[int, Iterable[tuple[str, str]]], plan: Plan) -> T
 
 
 class FitFusion(beam.PTransform):
-    """Learn scaling and projections from the sums of all buckets: one fingerprint comes out.
+    """Learn scaling, projections and what stands in for missing modalities from the sums of all
+    buckets, in as many passes as it takes: one fingerprint comes out.
 
     Args:
         plan: of the run.
@@ -83,7 +84,7 @@ class FitFusion(beam.PTransform):
             | "Groups of buckets" >> beam.GroupByKey()
         )
         before: Any = ""
-        for level in range(tree_of_plan(plan).levels):
+        for level in range(passes_of(plan)):
             again = "" if level == 0 else f", level {level}"
             finished = (
                 grouped

@@ -4,15 +4,21 @@ They are kept by pattern, that is by which modalities a row has: rows of one pat
 in the dimensions they have, and how to treat what is missing can be chosen afterwards. Only rows
 that have two modalities tell of the scatter between them (`moments`); to fill by a mean or by
 zero is exact (`filled`); and the moments by pattern are all that the EM algorithm of Little &
-Rubin needs (`transforms.learning.em`). With m modalities there are at most 2^m patterns, in
+Rubin needs (`transforms.fusion.em`). With m modalities there are at most 2^m patterns, in
 practice a few.
 
 Memory in bytes, for each pattern, of whose modalities the dimensions are d together:
     16 d + 32           a cell (fold, domain, class) that occurs
     4 d (d + 1)         a fold and domain with `pooled` (twice, if some of its rows have no label);
                         a cell with `class`, which is for few dimensions
-More than `LARGEST_BYTES` is refused. `projecting` tells before the pass what they will take, and
-projects modalities that are too wide for it.
+More than `LARGEST_BYTES` is refused.
+
+Not all that is fitted in a run is taken from these. To scale takes 16 d bytes, and principal
+components of modalities one by one take 4 d^2 each (`moments`); here it would be 4 (sum of d)^2 for
+each pattern, of which nothing but the diagonal blocks would be looked at. So a pass over a run's
+buckets gives moments where these will do, and statistics where the pattern counts: for variables
+that modalities share (`parts`) and for conditional means (`filling`), after principal components
+have made wide modalities narrow.
 
 A number to predict is one more column, a modality called `TARGET` that a row has or lacks.
 """

@@ -15,10 +15,11 @@ from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.recipe import TARGET
 from schemas.tables import matrix, open_parquet, read_table
+from transforms.fusion.fitted import Fusion
 from transforms.fusion.fusing import load_fusion
 from transforms.fusion.joining import feature_names, group_sizes, join_bucket
 from transforms.fusion.splitting import Splits, split_by_group, split_by_key
-from transforms.fusion.strategies import Fusion, fit_rows
+from transforms.fusion.strategies import fit_rows
 from transforms.fusion.trees import Part, Tree
 from transforms.learning.problem import TrainingSet
 
