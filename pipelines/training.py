@@ -15,7 +15,8 @@ from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.options.fuse import Compare, Fuse, needs_choice
 from schemas.plan import Plan
-from schemas.receipts import Receipt, fingerprint
+from schemas.receipts import fingerprint
+from schemas.recipe import TARGET
 from schemas.tables import write_table
 
 
@@ -82,12 +83,9 @@ def _choice(output: str) -> dict:
 
 def _depends_on(plan: Plan) -> str:
     """Fingerprint of all that a choice depends on: features, labels, and what is chosen from."""
-    layout, receipts = Layout(plan.output, plan.buckets), []
-    for name in plan.branches:
-        step = "ingest" if name == plan.branches[-1] else "extract"
-        for bucket in range(plan.buckets):
-            data = storage.read_bytes(layout.receipt(step, name, bucket))
-            receipts.append(Receipt(**json.loads(data)).fingerprint)
+    audit = json.loads(storage.read_bytes(Layout(plan.output, plan.buckets).audit))
+    steps = [f"extract/{m.name}" for m in plan.modalities] + [f"ingest/{TARGET}"]
+    receipts = [audit["digests"][step] for step in steps]
     return fingerprint(plan.fingerprints["fuse"], plan.fingerprints["train"], receipts)
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import IO, Any
 
@@ -191,6 +191,46 @@ def remove_tree(path: str) -> None:
             shutil.rmtree(local(path))
     elif file_system(path).exists(path):
         file_system(path).rm(path, recursive=True)
+
+
+def names_in(folder: str, prefixes: Iterable[str] = ("",)) -> Iterator[str]:
+    """Names of the files right in a folder, in any order; nothing where there is no folder.
+
+    A folder may hold millions: they come as they are listed, and are not kept.
+
+    Args:
+        folder: path or URL.
+        prefixes: on an object store, the names are asked for one prefix after the other, so that
+            no more than those of one are in memory.
+    """
+    if is_local(folder):
+        with contextlib.suppress(FileNotFoundError), os.scandir(local(folder)) as entries:
+            for entry in entries:
+                yield entry.name
+        return
+    fs = file_system(folder)
+    root = fs._strip_protocol(folder).rstrip("/") + "/"
+    for prefix in prefixes:
+        with contextlib.suppress(FileNotFoundError):
+            for path in fs.find(root, prefix=prefix):
+                name = path.removeprefix(root)
+                if name.startswith(prefix) and "/" not in name:
+                    yield name
+
+
+def temporary_below(path: str) -> Iterator[str]:
+    """Temporary files that a killed process left in a folder or its sub-folders, and nobody else.
+
+    Only local writing makes any; nothing is kept of the other names.
+    """
+    folders = [local(path)] if is_local(path) else []
+    while folders:
+        with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name.startswith(".") and entry.name.endswith(TEMPORARY):
+                    yield entry.path
 
 
 def files_below(path: str) -> list[str]:

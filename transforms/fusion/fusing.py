@@ -17,6 +17,7 @@ from schemas.receipts import Receipt, fingerprint, once
 from schemas.tables import fused_schema, vectors, write_table
 from transforms.fusion.collecting import Rows
 from transforms.fusion.fitted import Fusion
+from transforms.fusion.grouping import group_size
 from transforms.fusion.joining import Joined, feature_names, join_bucket
 from transforms.fusion.splitting import Splits
 from transforms.fusion.strategies import (
@@ -35,7 +36,7 @@ from transforms.fusion.strategies import (
 )
 from transforms.fusion.trees import Tree, tree_of
 
-GROUP = 4  # buckets whose sums are merged by one process: fewer files of second moments
+GROUP = 4  # at least so many buckets' sums are in one file: they may be matrices
 
 Upstream = dict[str, str]
 """Fingerprint of each modality's features (and the target's records) in one bucket."""
@@ -51,6 +52,11 @@ def tree_of_plan(plan: Plan) -> Tree:
 def passes_of(plan: Plan) -> int:
     """Number of passes over the training rows that the recipe's fusion takes."""
     return passes(tree_of_plan(plan), plan.recipe.join.missing)
+
+
+def statistics_size(plan: Plan) -> int:
+    """Buckets of which moments are kept in one file."""
+    return group_size(plan.buckets, GROUP)
 
 
 def needs_statistics(plan: Plan) -> bool:
@@ -116,6 +122,42 @@ def _rows_for(
     return rows
 
 
+def merge_statistics(plan: Plan, level: int, name: str, parts: list[Receipt], size: int) -> Receipt:
+    """The moments of consecutive groups of buckets merged into one file, in their order.
+
+    Args:
+        plan: of the run.
+        level: of the parts in the strategy's tree.
+        name: nothing that counts; there is one set of moments a level.
+        parts: receipts of the groups' moments, in order.
+        size: buckets of all these.
+    """
+    layout, first = Layout(plan.output, plan.buckets), parts[0].bucket
+    own = fingerprint([part.fingerprint for part in parts])
+    step = f"{_level(level)}/of-{size}"
+
+    def work() -> tuple[dict[str, int], dict[str, int]]:
+        arrays: dict[str, np.ndarray] = {}
+        for part_name, total in _merged(plan, level, parts).items():
+            arrays |= total.to_arrays(part_name)
+        path = layout.statistics(step, first)
+        return {}, {path: save_arrays(path, arrays)}
+
+    return once(layout, "join", step, first, own, work)
+
+
+def _merged(plan: Plan, level: int, parts: list[Receipt]) -> dict[str, Known]:
+    """What is known from all parts together; one file is in memory at a time."""
+    layout = Layout(plan.output, plan.buckets)
+    totals: dict[str, Known] = {}
+    for part in parts:
+        arrays = load_arrays(layout.at(*part.files))
+        for want in _wanted(plan, level):
+            name, one = want.name, load_known(want, arrays)
+            totals[name] = merged(totals[name], one) if name in totals else one
+    return totals
+
+
 def finish_fusion(plan: Plan, parts: list[Receipt], level: int) -> Receipt:
     """Merge what a pass told of the groups, in bucket order, fit what it is for and save that.
 
@@ -123,17 +165,11 @@ def finish_fusion(plan: Plan, parts: list[Receipt], level: int) -> Receipt:
     last pass the fusion is whole.
     """
     layout = Layout(plan.output, plan.buckets)
-    parts = sorted(parts, key=lambda part: part.bucket)
     names = {m.name: feature_names(plan, m.name) for m in plan.modalities}
     own = fingerprint(plan.fingerprints["fuse"], [part.fingerprint for part in parts], names)
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
-        totals: dict[str, Known] = {}
-        for part in parts:
-            arrays = load_arrays(layout.statistics(_level(level), part.bucket))
-            for want in _wanted(plan, level):
-                name, one = want.name, load_known(want, arrays)
-                totals[name] = merged(totals[name], one) if name in totals else one
+        totals = _merged(plan, level, parts)
         tree = tree_of_plan(plan)
         dims = {name: len(own_names) for name, own_names in names.items()}
         missing = plan.recipe.join.missing
