@@ -6,14 +6,14 @@
 The weights (4.7 million, 18 MB, Apache License 2.0) come inside that package, and neither PyTorch
 nor a network connection is needed. Images are what the extractor gives by itself, red, green and
 blue from 0 to 1, of any size; the network was trained on 224 x 224 pixels. `features` are its
-last maps, averaged: what is usually taken from it for other tasks; `logits` are ImageNet's 1000
-classes.
+last maps, averaged and scaled to length 1: what is usually taken for other tasks; `logits` are
+ImageNet's 1000 classes.
 
 References:
     Tan, Le: EfficientNet: rethinking model scaling for convolutional neural networks. ICML 2019.
     Liu, Tan: EfficientNet-Lite, 2020: without squeeze-and-excitation, ReLU6 instead of swish.
-    Donahue et al.: DeCAF: a deep convolutional activation feature for generic visual recognition.
-    ICML 2014 (features of a network trained on ImageNet).
+    Razavian, Azizpour, Sullivan, Carlsson: CNN features off-the-shelf: an astounding baseline for
+    recognition. CVPR workshops 2014.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def build(state: dict[str, np.ndarray]) -> onnx.ModelProto:
         inner = graph.convolution(inner, f"{block}_project_conv", f"{block}_bn2", bounded=False)
         x = inner if new_stage else graph.add("Add", [inner, x])
     x = graph.convolution(x, "_conv_head", "_bn1")
-    x = graph.add("Flatten", [graph.add("GlobalAveragePool", [x])], "features")
+    x = graph.add("Flatten", [graph.add("GlobalAveragePool", [x])])
+    graph.add("LpNormalization", [x], "features", axis=1, p=2)
     last = [graph.constant(name, state[name]) for name in ("_fc.weight", "_fc.bias")]
     graph.add("Gemm", [x, *last], "logits", transB=1)
     model = helper.make_model(

@@ -76,7 +76,7 @@ def read_state(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 count = int(np.frombuffer(file.read(8), "<i8")[0])
                 dtype = unpickler.types[key]
                 storages[key] = np.frombuffer(file.read(count * dtype.itemsize), dtype)
-        except pickle.UnpicklingError as error:
+        except (pickle.UnpicklingError, EOFError) as error:
             raise ValueError(f"{path}: {error}") from error
     return {name: _array(tensor, storages[tensor.storage]) for name, tensor in tensors.items()}
 
