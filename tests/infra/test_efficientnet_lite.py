@@ -86,7 +86,6 @@ def test_files_that_are_not_weights_are_refused(
 
 def test_weights_are_read_by_their_strides(tmp_path: Path) -> None:
     """A file as PyTorch 1.5 writes it, of one tensor that is a transposed part of a storage."""
-
     out = io.BytesIO()
     for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
         out.write(pickle.dumps(value, 2))
