@@ -71,9 +71,9 @@ def _colors(colors: np.ndarray, y: np.ndarray, x: np.ndarray, side: int) -> np.n
     """uint8[n, 96]: of each cell row by row, three means and three standard deviations."""
     cell = max(1, round(side / _CELLS))
     values = colors.astype(np.float64)  # whose sums of squares are exact
-    box = {"ksize": (cell, cell), "borderType": cv2.BORDER_REPLICATE}
-    means = cv2.blur(values, **box)
-    variances = cv2.blur(np.square(values), **box) - np.square(means)
+    means = cv2.blur(values, (cell, cell), borderType=cv2.BORDER_REPLICATE)
+    squares = cv2.blur(np.square(values), (cell, cell), borderType=cv2.BORDER_REPLICATE)
+    variances = squares - np.square(means)
     both = np.concatenate([means, np.sqrt(np.maximum(variances, 0))], axis=2)
     offsets = np.rint((np.arange(_CELLS) - (_CELLS - 1) / 2) * cell).astype(int)
     rows = np.clip(y[:, None] + offsets, 0, len(both) - 1)

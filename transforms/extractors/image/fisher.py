@@ -76,7 +76,7 @@ class Fisher(Extractor):
         """Of each kind of descriptor: mean, float64[d], axes, float64[d, 64], and the mixture's
         weights, float64[k], means and variances, float64[k, 66].
         """
-        fitted = {}
+        fitted: State = {}
         for kind in self.options.descriptors:
             learnt = _learn(state["patches"], kind, self.options.gaussians)
             fitted |= {f"{kind}_{name}": value for name, value in learnt.items()}
