@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests are processes that wait for each other's files: one a core is best.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-slow test-cluster cluster-up cluster-down lint format benchmark lock clean
+.PHONY: demo test test-slow test-cluster cluster-up cluster-down spark-up spark-down lint format benchmark lock clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -18,7 +18,7 @@ test: .venv/dev
 test-slow: .venv/dev
 	$(BIN)/pytest -n $(JOBS) -m slow
 
-# The same bytes on Flink, with two TaskManagers, and on Prism, and what is killed there. Needs Java,
+# The same bytes on Flink and on Spark, with two workers each, and on Prism, and what is killed there. Needs Java,
 # Maven and Go; what they download and build is kept in .cluster.
 test-cluster: .venv/dev
 	$(BIN)/pytest -m cluster tests/cluster
@@ -29,6 +29,13 @@ cluster-up: .venv/installed
 
 cluster-down: .venv/installed
 	$(BIN)/python -m infra.flink.cluster down
+
+# The same of Spark.
+spark-up: .venv/installed
+	$(BIN)/python -m infra.spark.cluster up
+
+spark-down: .venv/installed
+	$(BIN)/python -m infra.spark.cluster down
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .

@@ -194,19 +194,22 @@ class Cluster:
         """Identifiers of all jobs that were run, the oldest first."""
         return sorted(path.name for path in (self.folder / "events").glob("app-*"))
 
-    def tasks(self, application: str) -> dict[str, int]:
-        """How many tasks of a finished job each worker has done."""
+    def tasks(self, application: str) -> list[tuple[str, bool]]:
+        """The worker of each task of a finished job, and whether the task went well."""
         worker_of = {
             path.name: path.parents[1].name
             for path in (self.folder / "work").glob(f"*/{application}/*")
         }
-        out: dict[str, int] = {}
-        for line in (self.folder / "events" / application).read_text().splitlines():
-            event = json.loads(line)
-            if event["Event"] == "SparkListenerTaskEnd" and not event["Task Info"]["Failed"]:
-                name = worker_of[event["Task Info"]["Executor ID"]]
-                out[name] = out.get(name, 0) + 1
-        return out
+        return [
+            (worker_of[event["Task Info"]["Executor ID"]], not event["Task Info"]["Failed"])
+            for event in self.events(application)
+            if event["Event"] == "SparkListenerTaskEnd"
+        ]
+
+    def events(self, application: str) -> list[dict[str, Any]]:
+        """Spark's own record of a finished job."""
+        lines = (self.folder / "events" / application).read_text().splitlines()
+        return [json.loads(line) for line in lines]
 
     def _answers(self) -> bool:
         try:

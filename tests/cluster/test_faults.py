@@ -6,21 +6,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from infra.flink.cluster import Cluster
-from tests.pipelines.flows import ROOT, hashes, must, sensorium
-
-HERE = Path(__file__).parent
-SLOW = "modalities.note.extract={slow.Slow: {}}"
-SECONDS = 600
+from tests.cluster.middle import HERE, SECONDS, SLOW, children, extracted, in_the_middle, options
+from tests.pipelines.flows import hashes, must, sensorium
 
 
 @pytest.fixture(scope="module")
@@ -29,49 +21,6 @@ def expected(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     output = tmp_path_factory.mktemp("whole") / "output"
     must("fuse", digits, "--set", SLOW, "--to", output, path=[HERE])
     return hashes(output)
-
-
-def options(cluster: Cluster) -> list[str]:
-    return cluster.options(PYTHONPATH=str(HERE))
-
-
-@contextmanager
-def in_the_middle(
-    digits: Path, output: Path, cluster: Cluster
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A launcher whose job has extracted some buckets of the slow modality, and not all."""
-    command = [sys.executable, "-m", "pipelines.cli", "fuse", str(digits), "--set", SLOW]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"}
-    log = output.with_suffix(".log")
-    with log.open("wb") as file:
-        launcher = subprocess.Popen(
-            [*command, "--to", str(output), *options(cluster)],
-            stdout=file,
-            stderr=file,
-            env=environment,
-        )
-    try:
-        end = time.monotonic() + SECONDS
-        while extracted(output) < 2:
-            assert launcher.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.05)
-        yield launcher
-    finally:
-        launcher.kill()
-        launcher.wait()
-
-
-def extracted(output: Path) -> int:
-    """Number of buckets of the slow modality that are done."""
-    return len(list((output / "receipts/extract/note").glob("*.json")))
-
-
-def children(pid: int | None) -> list[int]:
-    """Processes that a process has started."""
-    assert pid is not None
-    command = ["ps", "-o", "pid=", "--ppid", str(pid)]
-    return [int(one) for one in subprocess.check_output(command, text=True).split()]
 
 
 def attempts(cluster: Cluster) -> int:

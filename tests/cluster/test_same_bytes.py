@@ -6,43 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from infra.flink.cluster import TASK_MANAGERS, Cluster
-from tests.pipelines.flows import ROOT, hashes, must
-from tests.pipelines.vectors import write_vectors
-
-DATA = ROOT.parent / "shared" / "data"
-COMPARE = {
-    "method": "compare",
-    "strategies": {
-        "side by side": {"method": "concatenate"},
-        "product rule": {"method": "average", "of": "decisions"},
-        "tree": {"method": "hierarchical"},
-    },
-}
-
-
-@pytest.fixture(scope="module", params=["digits", "emoji", "wesnoth", "compared"])
-def recipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe; `compared` leaves the strategy open, so that it takes two graphs."""
-    if request.param == "digits":
-        return request.getfixturevalue("digits")
-    if request.param == "compared":
-        return write_vectors(tmp_path_factory.mktemp("compared"), COMPARE)
-    if not (DATA / request.param).is_dir():
-        pytest.skip(f"the data set {DATA / request.param} is not there")
-    return ROOT / "tests" / "recipes" / f"{request.param}.yaml"
-
-
-@pytest.fixture(scope="module")
-def expected(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """SHA-256 of every file of records, features, fused and fitted, by one local worker."""
-    output = tmp_path_factory.mktemp("one") / "output"
-    must("fuse", recipe, "--to", output, "--direct_num_workers=1")
-    found = hashes(output)
-    assert {name.partition("/")[0] for name in found} == {"records", "features", "fused", "fitted"}
-    return found
+from tests.pipelines.flows import hashes, must
 
 
 def test_two_local_workers(recipe: Path, expected: dict[str, str], tmp_path: Path) -> None:
