@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from schemas import storage
-from schemas.errors import DataError
+from schemas.errors import DataError, StorageError
 from schemas.layout import Layout
 
 BEAT = 15.0  # seconds between two signs of life
@@ -158,7 +158,10 @@ class Working:
         while not self._stop.wait(BEAT):
             try:
                 self._write()
-            except OSError:  # the next one may get through; the work itself has its own writes
+            except (
+                OSError,
+                StorageError,
+            ):  # the next one may get through; the work itself has its own writes
                 logging.getLogger("sensorium").warning("job.json was not written", exc_info=True)
 
     def _write(self) -> None:
@@ -182,7 +185,10 @@ def working(output: str, job: Job) -> Iterator[Working]:
         work.end("interrupted")
         raise
     except BaseException as error:
-        work.end("failed", in_one_line(error))
+        try:
+            work.end("failed", in_one_line(error))
+        except (OSError, StorageError):  # perhaps the very cause, which is told in any case
+            logging.getLogger("sensorium").warning("job.json was not written", exc_info=True)
         raise
     work.end("done")
 

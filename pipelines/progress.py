@@ -5,6 +5,7 @@ It is read from the receipts in the output, so it is true for every runner.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from rich.progress import (
 )
 
 from schemas import storage
+from schemas.errors import StorageError
 from schemas.layout import FUSED, Layout
 from schemas.plan import Plan
 
@@ -65,7 +67,7 @@ class Watch:
         }
         self.keys = watched(plan, upto)
         self.seconds = 0.25 if storage.is_local(plan.output) else 5.0
-        self.before = self._look()
+        self.before = dict.fromkeys(self.keys, 0) | self._look()
         self._said = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
@@ -77,10 +79,15 @@ class Watch:
     def _look(self) -> dict[Key, int]:
         """What is done now; the next look is as far off as keeps looking a twentieth of the time.
 
-        A million receipts take a second to count on a disk, and a minute on an object store.
+        A million receipts take a second to count on a disk, and a minute on an object store. Nothing
+        is seen while a store is away: to show is not worth to fail.
         """
         started = time.monotonic()
-        found = done_now(self.plan, self.keys)
+        found: dict[Key, int] = {}
+        try:
+            found = done_now(self.plan, self.keys)
+        except StorageError as error:
+            logging.getLogger("sensorium").warning("progress cannot be seen: %s", error)
         self.seconds = max(self.seconds, LOOK_AGAIN * (time.monotonic() - started))
         return found
 

@@ -210,6 +210,7 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
         storage.remove(path)
     if old is None:
         return []
+    was = Layout(output, old.buckets)
     layout = Layout(output, plan.buckets)
     steps = set(old.recipe) | set(new.recipe)
     stale = sorted(
@@ -233,14 +234,29 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
             ]
             storage.remove(layout.fitted(f"{name}.npz"))
         elif kind == "fuse":
-            clear_fusion(layout)
+            clear_fusion(was)
             continue
         else:
             folders = ["model", "predictions", "receipts/train"]
         # Receipts first: without them, whatever a crash leaves here counts for nothing.
         for folder in folders:
-            storage.remove_tree(layout.at(folder))
+            _remove_folder(was, folder)
     return stale
+
+
+def _remove_folder(was: Layout, folder: str) -> None:
+    """Remove a folder; what people read of it goes by name, as stores may list less than there is.
+
+    Args:
+        was: the layout that its files were written by.
+        folder: below the output.
+    """
+    if not storage.is_local(was.root) and folder.partition("/")[0] in _READ:
+        storage.remove_all(was.tables(folder))
+    storage.remove_tree(was.at(folder))
+
+
+_READ = {"records", "features", "dead_letters", "fused", "predictions"}
 
 
 def clear_fusion(layout: Layout) -> None:
@@ -249,6 +265,6 @@ def clear_fusion(layout: Layout) -> None:
     for part in ("join", "fitted", "fuse"):
         storage.remove_tree(layout.at("receipts", part, FUSED))
     storage.remove_tree(layout.at("statistics", FUSED))
-    storage.remove_tree(layout.at("fused"))
+    _remove_folder(layout, "fused")
     for name in ("fusion.npz", "fusion.json"):
         storage.remove(layout.fitted(name))

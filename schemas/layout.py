@@ -33,7 +33,7 @@ class Layout:
     root: str
     buckets: int
 
-    def _bucket(self, folder: str, bucket: int, ending: str) -> str:
+    def _bucket(self, folder: str, bucket: int, ending: str = ".parquet") -> str:
         # One width in an output, so that names are in the order of buckets.
         width = max(5, len(str(self.buckets)))
         return self.at(folder, f"bucket-{bucket:0{width}d}-of-{self.buckets:0{width}d}{ending}")
@@ -62,25 +62,29 @@ class Layout:
         """A path below the output, without the output's own."""
         return path.removeprefix(self.root).lstrip("/")
 
+    def tables(self, folder: str) -> list[str]:
+        """The Parquet files that a folder may hold, one a bucket."""
+        return [self._bucket(folder, bucket) for bucket in range(self.buckets)]
+
     def records(self, modality: str, bucket: int) -> str:
         """Records of one modality and bucket."""
-        return self._bucket(f"records/{modality}", bucket, ".parquet")
+        return self._bucket(f"records/{modality}", bucket)
 
     def features(self, modality: str, bucket: int) -> str:
         """Features of one modality and bucket."""
-        return self._bucket(f"features/{modality}", bucket, ".parquet")
+        return self._bucket(f"features/{modality}", bucket)
 
     def fused(self, bucket: int) -> str:
         """The fused data set's rows of one bucket."""
-        return self._bucket("fused", bucket, ".parquet")
+        return self._bucket("fused", bucket)
 
     def predictions(self, bucket: int) -> str:
         """Predictions for new records of one bucket."""
-        return self._bucket("predictions", bucket, ".parquet")
+        return self._bucket("predictions", bucket)
 
     def dead_letters(self, step: str, modality: str, bucket: int) -> str:
         """Records of one bucket that a step could not use."""
-        return self._bucket(f"dead_letters/{step}/{modality}", bucket, ".parquet")
+        return self._bucket(f"dead_letters/{step}/{modality}", bucket)
 
     def receipt(self, step: str, modality: str, bucket: int) -> str:
         """The receipt that a step is done for one modality and bucket."""

@@ -252,7 +252,7 @@ def fuse_bucket(
 
 def _write_fused(plan: Plan, joined: Joined, fusion: Fusion, target: str) -> int:
     recipe = plan.recipe
-    blocks = {m.name: joined.features(m.name) for m in plan.modalities}
+    blocks = joined.all_features()
     if not len(joined.keys):
         fused = np.zeros((0, fusion.dimension), np.float32)
     else:

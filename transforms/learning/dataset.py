@@ -72,7 +72,7 @@ def labelled_rows(plan: Plan) -> Iterator[LabelledRows]:
             domain=_texts(joined.domain.filter(rows)),
             fold=joined.fold[labelled],
             present=joined.present[labelled],
-            blocks={m.name: joined.features(m.name)[labelled] for m in plan.modalities},
+            blocks={name: block[labelled] for name, block in joined.all_features().items()},
             rows=labelled,
         )
 
