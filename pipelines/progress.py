@@ -79,7 +79,8 @@ class Watch:
     def _look(self) -> dict[Key, int]:
         """What is done now; the next look is as far off as keeps looking a twentieth of the time.
 
-        A million receipts take a second to count on a disk, and a minute on an object store. Nothing
+        A million receipts take a second to count on a disk, and a minute on an object store.
+        Nothing
         is seen while a store is away: to show is not worth to fail.
         """
         started = time.monotonic()
