@@ -80,8 +80,7 @@ class Watch:
         """What is done now; the next look is as far off as keeps looking a twentieth of the time.
 
         A million receipts take a second to count on a disk, and a minute on an object store.
-        Nothing
-        is seen while a store is away: to show is not worth to fail.
+        Nothing is seen while a store is away: to show is not worth to fail.
         """
         started = time.monotonic()
         found: dict[Key, int] = {}
