@@ -19,7 +19,16 @@ from pipelines.predicting import plan_prediction
 from pipelines.progress import Watch, watched, watching
 from pipelines.reaching import check_options, check_runner
 from pipelines.report import write_report
-from pipelines.resume import State, clear_stale, hashes, is_done, read_state, steps_of, write_state
+from pipelines.resume import (
+    State,
+    clear_stale,
+    clear_temporary,
+    hashes,
+    is_done,
+    read_state,
+    steps_of,
+    write_state,
+)
 from pipelines.running import RunFailed, log_path, logging_to, runner
 from pipelines.status import print_status, status_of
 from pipelines.submitting import say_submitted, start_launcher, wait_for
@@ -275,6 +284,8 @@ def _do(
                 run(plan, "extract")
                 choose_strategy(plan, watch.say)
             run(with_choice(plan) if chooses else plan, graph)
+        if options.remote and storage.is_local(plan.output):
+            clear_temporary(plan.output)  # a worker may have been killed, and another taken over
         done = {step: new.inputs[step] for step in steps_of(plan, graph)}
         old = replace(new, inputs=done)
         write_state(plan.output, old)

@@ -199,6 +199,12 @@ def _examine(modality: ModalityPlan, rows: pa.Table) -> tuple[list[BadRecord | N
     return examine(paths, recipe.max_bytes)
 
 
+def clear_temporary(output: str) -> None:
+    """Remove what killed processes left half written."""
+    for path in storage.temporary_below(output):
+        storage.remove(path)
+
+
 def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
     """Remove what another recipe wrote, and what a killed process left half written.
 
@@ -206,8 +212,7 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
         The steps whose files were removed.
     """
     output = plan.output
-    for path in storage.temporary_below(output):
-        storage.remove(path)
+    clear_temporary(output)
     if old is None:
         return []
     was = Layout(output, old.buckets)

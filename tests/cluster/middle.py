@@ -19,13 +19,14 @@ SLOW = "modalities.note.extract={slow.Slow: {}}"
 SECONDS = 600
 
 
-def options(cluster: Flink | Spark) -> list[str]:
-    return cluster.options(PYTHONPATH=str(HERE))
+def options(cluster: Flink | Spark, seconds: float = 0) -> list[str]:
+    """Options that send the recipe there, and let each text take some seconds."""
+    return cluster.options(PYTHONPATH=str(HERE), SECONDS_A_TEXT=str(seconds))
 
 
 @contextmanager
 def in_the_middle(
-    digits: Path, output: Path, cluster: Flink | Spark
+    digits: Path, output: Path, cluster: Flink | Spark, seconds: float = 0.02
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A launcher whose job has extracted some buckets of the slow modality, and not all."""
     command = [sys.executable, "-m", "pipelines.cli", "fuse", str(digits), "--set", SLOW]
@@ -33,7 +34,7 @@ def in_the_middle(
     log = output.with_suffix(".log")
     with log.open("wb") as file:
         launcher = subprocess.Popen(
-            [*command, "--to", str(output), *options(cluster)],
+            [*command, "--to", str(output), *options(cluster, seconds)],
             stdout=file,
             stderr=file,
             env=environment,

@@ -65,7 +65,7 @@ def test_a_killed_launcher_run_again(
     digits: Path, expected: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
-    with in_the_middle(digits, output, cluster) as launcher:
+    with in_the_middle(digits, output, cluster, 0.2) as launcher:
         launcher.kill()
         launcher.wait()
         assert extracted(output) < 16
@@ -82,7 +82,7 @@ def test_a_killed_launcher_run_again(
 def test_an_interrupted_launcher_takes_its_job_with_it(
     digits: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
-    with in_the_middle(digits, tmp_path / "output", cluster) as launcher:
+    with in_the_middle(digits, tmp_path / "output", cluster, 0.2) as launcher:
         launcher.send_signal(signal.SIGINT)
         assert launcher.wait(timeout=SECONDS) == 130
     assert cluster.jobs()[-1]["state"] == "CANCELED"

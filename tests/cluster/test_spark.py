@@ -11,7 +11,7 @@ import pytest
 from infra.processes import wait_for
 from infra.spark.cluster import WORKERS, Cluster
 from tests.cluster.middle import HERE, SECONDS, SLOW, children, extracted, in_the_middle, options
-from tests.pipelines.flows import hashes, must, sensorium
+from tests.pipelines.flows import SAME, hashes, must, sensorium
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_the_same_bytes(
 ) -> None:
     before = set(spark.applications())
     must("fuse", recipe, "--to", tmp_path, *spark.options(), timeout=SECONDS)
-    assert hashes(tmp_path) == expected
+    assert hashes(tmp_path, *SAME) == expected
     new = set(spark.applications()) - before
     assert new
     for application in new:
@@ -78,7 +78,7 @@ def test_a_killed_launcher_run_again(
     digits: Path, undisturbed: dict[str, str], spark: Cluster, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
-    with in_the_middle(digits, output, spark) as launcher:
+    with in_the_middle(digits, output, spark, 0.2) as launcher:
         launcher.kill()
         launcher.wait()
         assert extracted(output) < 16
@@ -92,7 +92,7 @@ def test_a_killed_launcher_run_again(
 def test_an_interrupted_launcher_takes_its_job_with_it(
     digits: Path, spark: Cluster, tmp_path: Path
 ) -> None:
-    with in_the_middle(digits, tmp_path / "output", spark) as launcher:
+    with in_the_middle(digits, tmp_path / "output", spark, 0.2) as launcher:
         launcher.send_signal(signal.SIGINT)
         assert launcher.wait(timeout=SECONDS) == 130
     wait_for(lambda: not spark.rest()["activeapps"], "the job still runs", 60)

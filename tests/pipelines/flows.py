@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
+SAME = ("records", "features", "fused", "fitted", "report/audit.json")
+"""What is the same in bytes from the same recipe and inputs, however it was made."""
 
 
 def sensorium(
@@ -54,11 +56,11 @@ def must(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def hashes(output: Path, *folders: str) -> dict[str, str]:
-    """SHA-256 of every file in some folders of an output."""
+    """SHA-256 of every file in some folders of an output, or of single files."""
     return {
         str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest()
         for folder in folders or ("records", "features", "fused", "fitted")
-        for path in sorted((output / folder).rglob("*"))
+        for path in (output / folder, *sorted((output / folder).rglob("*")))
         if path.is_file()
     }
 
