@@ -106,5 +106,5 @@ def test_an_error_in_the_data_ends_the_job_with_its_cause(
     done = sensorium(*command, *spark.options(), timeout=SECONDS)
     assert done.returncode == 1
     # Which of the buckets with such a key fails first is chance.
-    assert re.match(r"failed: image: key 'd\d+' has several rows \(images.csv row ", done.stderr)
+    assert re.search(r"failed: image: key 'd\d+' has several rows \(images.csv row ", done.stderr)
     assert "Traceback" not in done.stderr
