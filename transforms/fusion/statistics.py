@@ -14,7 +14,7 @@ Memory in bytes, for each pattern, of whose modalities the dimensions are d toge
 More than `LARGEST_BYTES` is refused.
 
 Not all that a run fits is taken from these. To scale takes 16 d bytes, and components of modalities
-one by one 4 d^2 each (`moments`); here that would be 4 (sum of d)^2 a pattern, of which only diagonal
+one by one 4 d^2 each (`moments`); here it would be 4 (sum of d)^2 a pattern, of which only diagonal
 blocks would be looked at. So passes of a run give moments where these will do, and statistics where
 patterns count: for what modalities share (`parts`) and conditional means (`filling`).
 
