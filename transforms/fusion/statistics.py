@@ -13,12 +13,10 @@ Memory in bytes, for each pattern, of whose modalities the dimensions are d toge
                         a cell with `class`, which is for few dimensions
 More than `LARGEST_BYTES` is refused.
 
-Not all that is fitted in a run is taken from these. To scale takes 16 d bytes, and principal
-components of modalities one by one take 4 d^2 each (`moments`); here it would be 4 (sum of d)^2 for
-each pattern, of which nothing but the diagonal blocks would be looked at. So a pass over a run's
-buckets gives moments where these will do, and statistics where the pattern counts: for variables
-that modalities share (`parts`) and for conditional means (`filling`), after principal components
-have made wide modalities narrow.
+Not all that a run fits is taken from these. To scale takes 16 d bytes, and components of modalities
+one by one 4 d^2 each (`moments`); here it would be 4 (sum of d)^2 a pattern, of which only diagonal
+blocks would be looked at. So passes of a run give moments where these will do, and statistics where
+patterns count: for what modalities share (`parts`) and conditional means (`filling`).
 
 A number to predict is one more column, a modality called `TARGET` that a row has or lacks.
 """
