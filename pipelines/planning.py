@@ -133,7 +133,7 @@ def make_plan(
     branches = {m.name: m.source for m in modalities} | ({TARGET: target} if target else {})
     rows = {name: count_rows(source) for name, source in branches.items()}
     identities = {
-        name: fingerprint([sources.identity(file) for file in source.files], source.files)
+        name: fingerprint([*storage.side_by_side(sources.identity, source.files)], source.files)
         for name, source in branches.items()
         if source.format != "files"
     }

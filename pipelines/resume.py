@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,8 +28,6 @@ from schemas.tables import has_payload, read_table
 from transforms.extractors.base import BadRecord
 from transforms.extractors.extracting import extract_identity
 from transforms.records.payloads import FILE_PROBLEMS, examine, locate
-
-LISTINGS = 16  # of an object store at a time
 
 
 @dataclass
@@ -152,14 +149,14 @@ def all_there(layout: Layout, folders: Iterable[str]) -> bool:
         counts = [sum(map(_is_of(layout), storage.names_in(folder))) for folder in folders]
         return all(count == layout.buckets for count in counts)
 
-    def there(page: tuple[str, str]) -> int:
-        return sum(map(_is_of(layout), storage.names_in(page[0], [page[1]])))
+    def there(page: str) -> int:
+        folder, _, prefix = page.rpartition("/")
+        return sum(map(_is_of(layout), storage.names_in(folder, [prefix])))
 
-    pages = [(folder, prefix) for folder in folders for prefix in layout.prefixes]
-    with ThreadPoolExecutor(LISTINGS) as pool:
-        counts = list(pool.map(there, pages))
+    folders = list(folders)
+    pages = [f"{folder}/{prefix}" for folder in folders for prefix in layout.prefixes]
     # A folder has each name once, so none can have more than all buckets.
-    return sum(counts) == layout.buckets * (len(pages) // len(layout.prefixes))
+    return sum(storage.side_by_side(there, pages)) == layout.buckets * len(folders)
 
 
 def _is_of(layout: Layout) -> Callable[[str], bool]:

@@ -12,8 +12,9 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from typing import IO, BinaryIO, Literal, cast
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, BinaryIO, Literal, TypeVar, cast
 
 import fsspec
 
@@ -21,6 +22,9 @@ from schemas import stores
 from schemas.ranges import RangedFile
 
 TEMPORARY = ".tmp"
+REQUESTS = 16  # to an object store at a time
+
+Made = TypeVar("Made")
 
 
 def is_local(path: str) -> bool:
@@ -112,6 +116,22 @@ def read_many(paths: list[str], most: int) -> list[bytes | OSError]:
         for i, got in zip(positions, stores.read_ranges(urls, 0, most), strict=True):
             out[i] = got
     return out
+
+
+def side_by_side(work: Callable[[str], Made], paths: Iterable[str]) -> Iterator[Made]:
+    """What is made of each file, in their order; of remote ones, `REQUESTS` at a time.
+
+    For work that waits for a store rather than computes, such as reading the end of a file.
+    """
+    paths = list(paths)
+    if all(map(is_local, paths)):
+        yield from map(work, paths)
+        return
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        try:
+            yield from pool.map(work, paths)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _read_or_error(path: str, most: int) -> bytes | OSError:

@@ -54,7 +54,7 @@ from transforms.split import split_groups
 
 KEYS = 2000  # a bucket
 BUNDLE = 1000  # receipts whose counts a worker adds before it hands them on
-WIDTH = 512  # dimensions of the matrices whose merging is timed
+WIDTH = 256  # dimensions of the matrices whose merging is timed
 SAMPLE = 65_536  # buckets of which work that all workers share is timed
 MOST_FILES = 1 << 20  # that are made to be listed
 GROUPS = (10_000, 1_000_000)  # of keys kept together by the split

@@ -190,6 +190,18 @@ def test_a_finished_step_is_told_by_counting_names(root: str | None, tmp_path: P
         fsspec.filesystem("memory").rm("/scale", recursive=True)
 
 
+def test_remote_files_are_looked_at_side_by_side_in_their_order(tmp_path: Path) -> None:
+    paths = [f"memory://side/{i}" for i in range(100)]
+    for i, path in enumerate(paths):
+        storage.write_bytes(path, b"x" * i)
+    assert list(storage.side_by_side(storage.size, paths)) == list(range(100))
+    (tmp_path / "a").write_bytes(b"abc")
+    assert list(storage.side_by_side(storage.size, [str(tmp_path / "a")])) == [3]
+    with pytest.raises(FileNotFoundError):
+        list(storage.side_by_side(storage.read_bytes, [*paths, "memory://side/none"]))
+    fsspec.filesystem("memory").rm("/side", recursive=True)
+
+
 def test_progress_counts_receipts_on_any_storage(folder: Path) -> None:
     plan = replace(plan_of(folder, Path("x")), output="memory://progress/out")
     layout = Layout(plan.output, plan.buckets)
