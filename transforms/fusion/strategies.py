@@ -20,6 +20,7 @@ import numpy as np
 from transforms.fusion.components import axes_of_covariance, axes_of_rows, scaling
 from transforms.fusion.correlation import shared_variables
 from transforms.fusion.moments import Moments
+from transforms.fusion.network import Network
 from transforms.fusion.nodes import (
     Blocks,
     Here,
@@ -50,7 +51,7 @@ class Fusion:
     """
 
     names: list[str]
-    heads: tuple[Node, ...]
+    heads: tuple[Node | Network, ...]
 
     @property
     def dimension(self) -> int:
@@ -94,9 +95,8 @@ class Fusion:
         """
         here = presence(blocks, present)
         for head in self.heads:
-            for node in head.everything():
-                if not node.parts:
-                    check_block(node.name, node.dimension, blocks, present)
+            for name, dimension in head.dimensions.items():
+                check_block(name, dimension, blocks, present)
         fused = np.empty((len(present), self.dimension), dtype=np.float32)
         for head, (start, stop) in zip(self.heads, self.of_heads().values(), strict=True):
             head.write(blocks, here, fused[:, start:stop])
@@ -122,6 +122,11 @@ class Fusion:
             ValueError: an array is lacking.
         """
         return cls(list(meta["names"]), nodes_of(arrays, meta["heads"]))
+
+
+def fusion_of(network: Network) -> Fusion:
+    """A fusion whose vector is a network's."""
+    return Fusion([f"{network.name}.deep{i}" for i in range(network.width)], (network,))
 
 
 # --- fitting ---------------------------------------------------------------------------------

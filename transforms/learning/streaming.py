@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import SGDClassifier
 
 from schemas.options.fuse import Concatenate
 from schemas.plan import Plan
@@ -29,6 +29,7 @@ from transforms.learning.candidates import Candidate, candidates_of
 from transforms.learning.closed_form import Linear, lda, normal_equations, ridge
 from transforms.learning.curves import lda_curve, standardiser
 from transforms.learning.dataset import LabelledRows, labelled_rows, nothing_to_learn
+from transforms.learning.linear import estimator_of
 from transforms.learning.model import HeadModel, Model
 from transforms.learning.problem import Problem, TrainingSet
 from transforms.learning.training import Trained
@@ -273,21 +274,6 @@ def linear_of(model: Linear | SGDClassifier) -> Linear:
     return Linear(coef, intercept, "logits")
 
 
-def _estimator(model: Linear, classes: np.ndarray | None) -> Any:
-    """The scikit-learn estimator with a linear model's coefficients."""
-    if classes is None:
-        found = Ridge()
-        found.coef_, found.intercept_ = model.coef[0], float(model.intercept[0])
-    else:
-        found = LogisticRegression()
-        coef, intercept = model.coef, model.intercept
-        if len(classes) == 2:
-            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        found.coef_, found.intercept_, found.classes_ = coef, intercept, classes
-    found.n_features_in_ = model.coef.shape[1]
-    return found
-
-
 def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Trained:
     test = problem.data.test
     reports: list[dict[str, Any]] = []
@@ -308,7 +294,9 @@ def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Train
     whole = jobs[0]
     linear = linear_of(whole.models[-1][best])
     prior = problem.prior(problem.train)
-    estimator = _estimator(linear, problem.classes)
+    estimator = estimator_of(linear.coef, linear.intercept, problem.classes is not None)
+    if problem.classes is not None:
+        estimator.classes_ = problem.classes
     head = "+".join(names)
     part = HeadModel(head, names, 0, linear.coef.shape[1], estimator, prior, heat)
     metrics: dict[str, Any] = {
