@@ -174,13 +174,12 @@ class Deep(Strategy):
         lt=1,
         description="Share of modalities that a training row loses, drawn for each key and epoch",
     )
-    dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values set to 0")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of hidden values set to 0")
     auxiliary: float = Field(
-        default=0.3, ge=0, description="Weight of the losses of heads on each modality alone"
+        default=1.0, ge=0, description="Weight of the losses of heads on each modality alone"
     )
     learning_rate: float = Field(default=0.001, gt=0, description="Of AdamW, after the warm-up")
-    weight_decay: float = Field(default=0.01, ge=0, description="Of AdamW")
-    batch: int = Field(default=64, ge=1, le=65536, description="Rows a step")
+    weight_decay: float = Field(default=1.0, ge=0, description="Of AdamW")
     epochs: int = Field(
         default=100, ge=1, description="Most passes over the rows; an inner fold says when to stop"
     )

@@ -113,8 +113,8 @@ class Network:
             token = normalised(scaled @ w[f"{m}/weights"] + w[f"{m}/bias"])
             token = token * w[f"{m}/gain"] + w[f"{m}/embedding"]
             tokens[:, i] = np.where(there[:, i, None], token, w[f"{m}/missing"])
-        pooled = _attended(w, tokens, there) if self.pooling == "attention" else _gated(
-            w, tokens, there
+        pooled = (
+            _attended(w, tokens, there) if self.pooling == "attention" else _gated(w, tokens, there)
         )
         hidden = normalised(pooled) @ w["hidden/weights"] + w["hidden/bias"]
         hidden /= 1 + np.exp(-hidden)
@@ -164,7 +164,9 @@ def network_bytes(network: Network) -> bytes:
     """A network as a safetensors file: same network, same bytes."""
     from safetensors.numpy import save
 
-    meta = {"modalities": "\n".join(network.modalities), "pooling": network.pooling}
+    # In one entry, as the library writes several in any order.
+    about = {"modalities": network.modalities, "pooling": network.pooling}
+    meta = {"network": json.dumps(about)}
     arrays = {name: np.ascontiguousarray(array) for name, array in network.weights.items()}
     return save(arrays, meta)
 
@@ -181,8 +183,8 @@ def network_from(data: bytes) -> Network:
     try:
         arrays = load(data)
         size = int.from_bytes(data[:8], "little")
-        meta = json.loads(data[8 : 8 + size])["__metadata__"]
-        modalities = tuple(meta["modalities"].split("\n"))
+        meta = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["network"])
+        modalities = tuple(meta["modalities"])
         return Network("+".join(modalities), modalities, meta["pooling"], arrays)
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"not a network of Sensorium, or a damaged file: {error}") from error

@@ -64,7 +64,7 @@ class Fusion:
         found: dict[str, tuple[int, int]] = {}
         start = 0
         for head in self.heads:
-            for part in side_by_side(head):
+            for part in side_by_side(head) if isinstance(head, Node) else [head]:
                 found[part.name] = (start, start + part.width)
                 start += part.width
         return found
@@ -104,15 +104,20 @@ class Fusion:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All that was fitted, as arrays of numbers by name, such as `image/mean`."""
-        return arrays_of(self.heads)
+        return arrays_of(self._nodes)
 
     def to_json(self) -> dict[str, Any]:
         """The rest: names, slices and what arrays there are, ready for JSON."""
         return {
             "names": self.names,
             "slices": {name: list(ends) for name, ends in self.slices.items()},
-            "heads": json_of(self.heads),
+            "heads": json_of(self._nodes),
         }
+
+    @property
+    def _nodes(self) -> tuple[Node, ...]:
+        """The heads; a network is in a file of its own."""
+        return tuple(head for head in self.heads if isinstance(head, Node))
 
     @classmethod
     def load(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Fusion:

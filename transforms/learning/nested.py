@@ -29,7 +29,6 @@ from transforms.learning.network.jobs import BLOCKS, block_of
 from transforms.learning.problem import Problem
 
 
-
 @dataclass
 class Outputs:
     """What the candidates of one head say of rows that they have not seen.

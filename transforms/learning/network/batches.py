@@ -53,9 +53,7 @@ class Columns:
         # One dimension at least, so that there is something to multiply.
         kept = [np.flatnonzero(f) if f.any() else np.arange(1) for _, f in known]
         mean = [m[k] for (m, _), k in zip(known, kept, strict=True)]
-        factor = [
-            np.where(f[k] > 0, f[k], 1) for (_, f), k in zip(known, kept, strict=True)
-        ]
+        factor = [np.where(f[k] > 0, f[k], 1) for (_, f), k in zip(known, kept, strict=True)]
         return cls(kept, mean, factor, _mean_and_deviation(number))
 
     def numbers(self, known: Moments) -> tuple[float, float]:
@@ -116,7 +114,9 @@ class Prepared:
         if len(parts) == 1:
             return parts[0]
         names = [name for name in vars(parts[0]) if name != "blocks"]
-        blocks = [np.concatenate(several) for several in zip(*(p.blocks for p in parts), strict=True)]
+        blocks = [
+            np.concatenate(several) for several in zip(*(p.blocks for p in parts), strict=True)
+        ]
         rest = {n: np.concatenate([getattr(p, n) for p in parts]) for n in names}
         return Prepared(blocks=blocks, **rest)
 

@@ -25,6 +25,8 @@ from transforms.learning.network.survey import Sight, Survey
 
 PATIENCE = 10
 """Epochs without a better loss after which training ends."""
+STEPS = 64
+"""At least about half as many steps an epoch, as long as batches do not get too small."""
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
@@ -73,14 +75,15 @@ def fit_jobs(
     from transforms.learning.network import steps
 
     sight = Sight.of(jobs, found)
-    stream = Stream(read, buckets, found, sight, deep.batch, deep.modality_dropout, deep.seed)
+    size = batch_size(sum(found.rows.values()))
+    stream = Stream(read, buckets, found, sight, size, deep.modality_dropout, deep.seed)
     n = len(jobs)
     # Twins first: see `Sight`.
     inner = [found.inner(job) for job in jobs] + [None] * n
     known = [found.known(job, i) for job, i in zip([*jobs, *jobs], inner, strict=True)]
     scales = [scales_of(deep.scale, one[:-1]) for one in known]
     scaling = steps.Scaling(*_relative(stream, scales, known, found.classes is None))
-    per_epoch = -(-sum(found.rows.values()) // deep.batch)
+    per_epoch = -(-sum(found.rows.values()) // size)
     settings = steps.Settings(
         dimension=deep.dimension,
         pooling=deep.pooling,
@@ -101,7 +104,7 @@ def fit_jobs(
     for epoch in range(deep.epochs):
         rng = np.random.Generator(np.random.PCG64([deep.seed, epoch, 1]))
         for rows in stream.epoch(epoch):
-            noise = steps.noise(settings, rng, deep.batch, deep.dropout)
+            noise = steps.noise(settings, rng, size, deep.dropout)
             batch = _batch(steps, rows, rows.there, rows.training, noise)
             state = steps.step(settings, state, scaling, batch, number)
             number += 1
@@ -130,6 +133,11 @@ def fit_jobs(
         loss_j = float(best[j]) if np.isfinite(best[j]) and count[j] else None
         fitted.append(Fitted(network, int(taken[j]), loss_j))
     return fitted
+
+
+def batch_size(rows: int) -> int:
+    """Rows a step: a power of two, so that few rows make enough steps an epoch: 16 to 256."""
+    return min(max(1 << (rows // STEPS).bit_length(), 16), 256)
 
 
 def _batch(steps: Any, rows: Rows, there: np.ndarray, counts: np.ndarray, noise: Any) -> Any:

@@ -1,8 +1,8 @@
 """What the first pass over the rows tells, and who sees which rows.
 
-All networks are trained side by side on one stream of rows. Each has a twin that sees fewer rows still, without an inner fold, or a fifth of the keys where no
-fold can be spared. The twin's loss there says after how many epochs to stop; the network itself
-sees all rows that it may.
+All networks are trained side by side on one stream of rows. Each has a twin that sees fewer rows
+still, without an inner fold, or without a fifth of the keys where no fold can be spared. The
+twin's loss there says after how many epochs to stop; the network itself sees all rows that it may.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Training the networks that a recipe asks for: which are there, which are not, in what processes.
 
-    fitted/networks/<strategy>/whole.safetensors          that of the fused data set
-                               without-<folds>.safetensors   for cross-validation
-                               networks.json              from what they were trained; written last
+fitted/networks/<strategy>/whole.safetensors          that of the fused data set
+                           without-<folds>.safetensors   for cross-validation
+                           networks.json              from what they were trained; written last
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def _train(
                 process.start()
                 theirs.close()
                 running[ours] = (number, process)
-            for ours in wait(list(running)):
-                assert isinstance(ours, Connection)
+            ready = wait(list(running))
+            for ours in [one for one in running if one in ready]:
                 number, process = running[ours]
                 try:
                     kind, said = ours.recv()
