@@ -136,7 +136,7 @@ def _carry_out(checked: Checked, base: str, upto: str, beam_args: list[str]) -> 
             text = dump_recipe(absolute_paths(plan, base)).encode()
             storage.write_bytes(Layout(plan.output, plan.buckets).recipe, text)
             watch = Watch(plan, graph, ERR, _unchanged(old, new, stale))
-            chooses = graph == "fuse" and needs_choice(plan.recipe.fuse)
+            chooses = graph == "fuse" and needs_choice(plan.recipe.fuse) and plan.fitted is None
             with (
                 watching(watch),
                 runner(plan, beam_args, 2 if chooses else 1, watch.start) as run,

@@ -131,7 +131,7 @@ def is_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
                 wanted = [layout.fused(bucket), layout.receipt("fuse", FUSED, bucket)]
                 if plan.fitted is not None:
                     wanted.append(layout.predictions(bucket))
-                if needs_choice(plan.recipe.fuse):
+                elif needs_choice(plan.recipe.fuse):
                     wanted.append(layout.strategy)
             else:
                 wanted = [layout.metrics]

@@ -81,7 +81,12 @@ def out_of_fold(rows: LabelledRows, fitted: list[Fitted]) -> np.ndarray:
     return np.stack(found)[rows.fold, np.arange(len(rows.keys))]
 
 
-def agreement(pooling: Any, seed: int) -> float:
+def both(work: Callable[..., Any], one: Any, two: Any, *rest: Any) -> tuple[Any, Any]:
+    """The same done for two things in one process, which compiles once."""
+    return work(one, *rest), work(two, *rest)
+
+
+def agreement(pooling: Any, seed: int = 0) -> float:
     """The largest difference between the vectors of both forward passes, on random weights."""
     import os
 

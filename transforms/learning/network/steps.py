@@ -233,10 +233,10 @@ def _optimiser(s: Settings) -> Any:
 
 def start(settings: Settings) -> State:
     """All networks before the first step; all the same."""
-    one = {name: jnp.asarray(array) for name, array in initial(settings).items()}
-    weights = {n: jnp.tile(a, (settings.networks, *[1] * a.ndim)) for n, a in one.items()}
-    optimiser = jax.vmap(_optimiser(settings).init)(weights)
-    return State(weights, jax.tree.map(jnp.copy, weights), optimiser)  # a step reuses both
+    several = {n: np.stack([a] * settings.networks) for n, a in initial(settings).items()}
+    # Two copies, as a step reuses the memory of both.
+    weights, average = ({n: jnp.array(a) for n, a in several.items()} for _ in range(2))
+    return State(weights, average, jax.jit(jax.vmap(_optimiser(settings).init))(weights))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
