@@ -54,7 +54,7 @@ def test_the_fused_vector_is_the_networks(trained: Path) -> None:
     assert (matrix(fused["fused"]) == expected).all()
     assert json.loads(fused.schema.metadata[b"slices"]) == {"image+text+audio": [0, 8]}
     metrics = metrics_of(output)
-    assert [c["model"] for c in metrics["candidates"]] == ["network", "lda"]
+    assert [c["model"] for c in metrics["candidates"]] == ["network"]
     assert metrics["fused"]["cross_validation"]["accuracy"] > 0.6
     assert len(metrics["understanding"]["subsets"]) == 7
     assert metrics["understanding"]["removal"][3]["score"] > 0.4

@@ -10,6 +10,7 @@ projecting: how wide modalities may be for them, and sparse random projections o
 correlation: variables that modalities share (multi-view CCA), and how similar modalities are.
 components: scaling and principal components from these moments, or from rows in memory.
 strategies: the fusion that is fitted and saved: modalities side by side, or averaged.
+network: the network of `deep` as it is fitted and saved, in NumPy.
 decisions: the fusion of what one model a modality says, by mean or product.
 fusing: the above put to work on the files of an output.
 

@@ -127,8 +127,12 @@ class Heads:
         return min(len(self.problem.folds), BLOCKS)
 
     def candidates_of(self, part: Part) -> list[Candidate]:
-        """What a head chooses from."""
-        return self.candidates if part.network is None else [NETWORK, *self.candidates]
+        """What a head chooses from.
+
+        Of a network it is its joint head alone: other models would be fitted to vectors of rows
+        whose labels have made these vectors what they are, and be far too sure.
+        """
+        return self.candidates if part.network is None else [NETWORK]
 
     def fit(
         self, part: Part, candidates: Sequence[Candidate], rows: np.ndarray
@@ -141,12 +145,9 @@ class Heads:
         problem, data = self.problem, self.problem.data
         X, here = data.vectors(rows, part), data.has(part)
         prior = problem.prior(rows)
-        if NETWORK in candidates:
+        if part.network is not None:
             head = estimator_of(*data.joint_head(rows, part), problem.classes is not None)
-            others = [c for c in candidates if c != NETWORK]
-            fitted = self.fit(part, others, rows)[0] if others else []
-            at = list(candidates).index(NETWORK)
-            return [*fitted[:at], FittedHead(head, True, prior), *fitted[at:]], X
+            return [FittedHead(head, True, prior)], X
         if X.shape[1] == 0:
             raise ValueError(f"the fused vector of {part.name} has no dimensions")
         if not np.isfinite(X).all():
