@@ -120,7 +120,10 @@ def agreement(pooling: Any, seed: int = 0) -> float:
 
 
 def peak(rows: int) -> int:
-    """Largest memory, in bytes, without buckets that are kept, of a process that trains on so many rows for two epochs."""
+    """Largest memory, in bytes, of a process that trains on so many rows for two epochs.
+
+    It keeps no buckets, so that what it does with many rows shows with few.
+    """
     batches.KEPT_BYTES, batches.SHUFFLED_BYTES = 0, 4 << 20  # full with the fewest rows, too
     buckets = rows // 2000
 
