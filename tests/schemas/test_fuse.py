@@ -117,7 +117,8 @@ STRATEGIES = [
         ),
         (
             "{method: compare, strategies: {a: {pca: 3}, b: {method: averag}}}",
-            "strategies.b.method: must be one of concatenate, average, weighted, hierarchical, deep, "
+            "strategies.b.method: must be one of "
+            "concatenate, average, weighted, hierarchical, deep, "
             "got 'averag'; did you mean 'average'?",
         ),
         (
