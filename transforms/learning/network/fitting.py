@@ -59,7 +59,7 @@ def fit_jobs(
 ) -> list[Fitted]:
     """Train the networks of some jobs.
 
-    Call it in a process that has not forked and will not, see `in_a_process`.
+    Call it in a process that has not forked and will not: see `training`.
 
     Args:
         read: gives the labelled rows of buckets.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -30,6 +31,8 @@ FORMAT = 1
 """To be raised when what is trained changes."""
 JOBS = 8
 """Networks (and their twins) that one process trains side by side, if memory allows."""
+PROCESSES = 4
+"""Most that train at the same time."""
 GROUP_BYTES = 1 << 30
 """Of all that these are: weights, slopes, averages, and what the optimiser remembers."""
 
@@ -119,7 +122,7 @@ def _train(
     running: dict[Connection, tuple[int, Any]] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < (os.cpu_count() or 1):
+            while waiting and len(running) < min(os.cpu_count() or 1, PROCESSES):
                 number, group = waiting.pop()
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(
@@ -161,7 +164,7 @@ def _train(
 
 def _group_size(found: Survey, deep: Deep) -> int:
     features = sum(len(m.mean) for m in next(iter(found.moments.values()))[:-1])
-    weights = deep.dimension * (features + (len(found.modalities) * deep.dimension) ** 2 // 64)
+    weights = deep.dimension * features + (len(found.modalities) * deep.dimension) ** 2
     # Of a network and its twin: as they are, averaged, kept; slopes, two moments, two copies.
     return max(1, min(JOBS, GROUP_BYTES // (2 * 8 * 4 * weights)))
 
@@ -170,6 +173,7 @@ def _work(
     told: Connection, plan: Plan, found: Survey, deep: Deep, jobs: Sequence[Job], folder: str
 ) -> None:
     """What a process does: train, write, tell."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides
     launcher = multiprocessing.parent_process()
 
     def after(epoch: int) -> None:
