@@ -19,6 +19,7 @@ MODELS = {
     "svm": "linear support vector machine",
     "boosting": "gradient boosting",
     "ridge": "ridge regression",
+    "network": "joint head of the network",
 }
 METRICS = {
     "accuracy": "accuracy",

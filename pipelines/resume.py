@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import FUSED, Layout
-from schemas.options.fuse import needs_choice
+from schemas.options.fuse import Deep, needs_choice, networks_of
 from schemas.plan import ModalityPlan, Plan
 from schemas.receipts import Receipt, fingerprint
 from schemas.recipe import TARGET, PayloadModality
 from schemas.tables import has_payload, read_table
 from transforms.extractors.base import BadRecord
 from transforms.extractors.extracting import extract_identity
+from transforms.fusion.fusing import networks_folder
 from transforms.records.payloads import FILE_PROBLEMS, examine, locate
 
 
@@ -130,7 +131,7 @@ def is_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
             first += [layout.fused(0), layout.receipt("fuse", FUSED, 0)]
             if plan.fitted is not None:
                 first.append(layout.predictions(0))
-            if needs_choice(plan.recipe.fuse):
+            elif needs_choice(plan.recipe.fuse):
                 single.append(layout.strategy)
         else:
             single.append(layout.metrics)
@@ -237,6 +238,7 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
             storage.remove(layout.fitted(f"{name}.npz"))
         elif kind == "fuse":
             clear_fusion(was)
+            clear_networks(layout, networks_of(plan.recipe.fuse))
             continue
         else:
             folders = ["model", "predictions", "receipts/train"]
@@ -259,6 +261,15 @@ def _remove_folder(was: Layout, folder: str) -> None:
 
 
 _READ = {"records", "features", "dead_letters", "fused", "predictions"}
+
+
+def clear_networks(layout: Layout, wanted: list[Deep]) -> None:
+    """Remove trained networks of other strategies than those wanted."""
+    root = layout.at("fitted", "networks")
+    kept = {networks_folder(layout.root, deep) for deep in wanted}
+    names = {path.partition("/")[0] for path in storage.files_below(root)}
+    for folder in {storage.join(root, name) for name in names} - kept:
+        storage.remove_tree(folder)
 
 
 def clear_fusion(layout: Layout) -> None:

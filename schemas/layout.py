@@ -5,7 +5,7 @@ records/<modality>/bucket-*.parquet  keys, where they came from, payloads or URI
 features/<modality>/bucket-*.parquet key and feature vector, one row a key
 fused/bucket-*.parquet               what people read: one row a key, all modalities
 dead_letters/<step>/<modality>/      records that could not be used, and why
-fitted/                              what was fitted: arrays (npz) and JSON, no pickle
+fitted/                              what was fitted: arrays (npz), networks (safetensors) and JSON
 statistics/                          mergeable sums of buckets, from which it was fitted
 model/                               the trained model: model.json, and its estimators (skops)
 predictions/                         out-of-fold and test predictions, or those of `predict`

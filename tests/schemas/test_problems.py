@@ -157,7 +157,8 @@ def test_one_line_a_problem(folder: Path, old: str, new: str, expected: str) -> 
         ("fuse:", "fuse: must be a mapping, got nothing"),
         (
             "fuse: {method: averag}",
-            "fuse.method: must be one of concatenate, average, weighted, hierarchical, compare, "
+            "fuse.method: must be one of "
+            "concatenate, average, weighted, hierarchical, deep, compare, "
             "got 'averag'; did you mean 'average'?",
         ),
         (

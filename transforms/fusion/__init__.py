@@ -13,6 +13,7 @@ filling: conditional means of missing modalities, from that.
 fitted: the fusion that is fitted and saved: modalities side by side, or averaged.
 parts: the node of one part of a strategy.
 strategies: the fit of all of it, in passes over the training rows.
+network: the network of `deep` as it is fitted and saved, in NumPy.
 decisions: the fusion of what one model a modality says, by mean or product.
 fusing: the above put to work on the files of an output.
 

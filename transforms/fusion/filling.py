@@ -46,8 +46,10 @@ TOLERANCE = 0.01
 
 
 def filled_heads(tree: Tree, missing: Missing) -> list[Part]:
-    """The heads in which conditional means stand in for what is missing."""
-    return [h for h in tree.heads if missing == "conditional" and len(h.modalities) > 1]
+    """The heads in which conditional means stand in for what is missing; networks have tokens."""
+    if missing != "conditional":
+        return []
+    return [h for h in tree.heads if len(h.modalities) > 1 and h.network is None]
 
 
 def shares(dims: Mapping[str, int]) -> int:

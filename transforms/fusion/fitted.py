@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from transforms.fusion.filling import Conditional, arrays_of_conditional, conditional_of
+from transforms.fusion.network import Network
 from transforms.fusion.nodes import (
     Blocks,
     Node,
@@ -42,7 +43,7 @@ class Fusion:
     """
 
     names: list[str]
-    heads: tuple[Node, ...]
+    heads: tuple[Node | Network, ...]
     conditional: Mapping[str, Conditional] = field(default_factory=dict)
 
     @property
@@ -56,7 +57,7 @@ class Fusion:
         found: dict[str, tuple[int, int]] = {}
         start = 0
         for head in self.heads:
-            for part in side_by_side(head):
+            for part in side_by_side(head) if isinstance(head, Node) else [head]:
                 found[part.name] = (start, start + part.width)
                 start += part.width
         return found
@@ -87,9 +88,8 @@ class Fusion:
         """
         here = presence(blocks, present)
         for head in self.heads:
-            for node in head.everything():
-                if not node.parts:
-                    check_block(node.name, node.dimension, blocks, present)
+            for name, dimension in head.dimensions.items():
+                check_block(name, dimension, blocks, present)
         fused = np.empty((len(present), self.dimension), dtype=np.float32)
         for head, (start, stop) in zip(self.heads, self.of_heads().values(), strict=True):
             known = self.conditional.get(head.name)
@@ -99,16 +99,21 @@ class Fusion:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All that was fitted, as arrays of numbers by name, such as `image/mean`."""
-        return arrays_of(self.heads) | arrays_of_conditional(self.conditional)
+        return arrays_of(self._nodes) | arrays_of_conditional(self.conditional)
 
     def to_json(self) -> dict[str, Any]:
         """The rest: names, slices and what arrays there are, ready for JSON."""
         return {
             "names": self.names,
             "slices": {name: list(ends) for name, ends in self.slices.items()},
-            "heads": json_of(self.heads),
+            "heads": json_of(self._nodes),
             "conditional": list(self.conditional),
         }
+
+    @property
+    def _nodes(self) -> tuple[Node, ...]:
+        """The heads; a network is in a file of its own."""
+        return tuple(head for head in self.heads if isinstance(head, Node))
 
     @classmethod
     def load(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Fusion:
@@ -119,3 +124,8 @@ class Fusion:
         """
         conditional = conditional_of(arrays, meta["conditional"])
         return cls(list(meta["names"]), nodes_of(arrays, meta["heads"]), conditional)
+
+
+def fusion_of(network: Network) -> Fusion:
+    """A fusion whose vector is a network's."""
+    return Fusion([f"{network.name}.deep{i}" for i in range(network.width)], (network,))

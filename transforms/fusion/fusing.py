@@ -11,14 +11,15 @@ import pyarrow as pa
 from schemas import storage
 from schemas.arrays import load_arrays, save_arrays
 from schemas.layout import FUSED, Layout
-from schemas.options.fuse import Compare
+from schemas.options.fuse import Compare, Deep
 from schemas.plan import Plan
 from schemas.receipts import Receipt, fingerprint, once
 from schemas.tables import fused_schema, vectors, write_table
 from transforms.fusion.collecting import Rows
-from transforms.fusion.fitted import Fusion
+from transforms.fusion.fitted import Fusion, fusion_of
 from transforms.fusion.grouping import group_size
 from transforms.fusion.joining import Joined, feature_names, join_bucket
+from transforms.fusion.network import Network, network_from
 from transforms.fusion.splitting import Splits
 from transforms.fusion.strategies import (
     Known,
@@ -166,6 +167,9 @@ def finish_fusion(plan: Plan, parts: list[Receipt], level: int) -> Receipt:
     """
     layout = Layout(plan.output, plan.buckets)
     names = {m.name: feature_names(plan, m.name) for m in plan.modalities}
+    fuse = plan.recipe.fuse
+    if isinstance(fuse, Deep):
+        return _finish_network(plan, fuse)
     own = fingerprint(plan.fingerprints["fuse"], [part.fingerprint for part in parts], names)
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
@@ -205,10 +209,49 @@ def _load_learnt(plan: Plan, level: int) -> Learnt:
     return Learnt.load(load_arrays(f"{path}.npz"), meta)
 
 
+def _finish_network(plan: Plan, deep: Deep) -> Receipt:
+    """Take a network that was trained beforehand for the fusion."""
+    layout = Layout(plan.output, plan.buckets)
+    path = network_path(plan.output, deep)
+    data = storage.read_bytes(path)
+
+    def work() -> tuple[dict[str, int], dict[str, int]]:
+        fusion = fusion_of(network_from(data))
+        meta = {
+            "names": fusion.names,
+            "slices": {name: list(ends) for name, ends in fusion.slices.items()},
+            "network": layout.relative(path),
+        }
+        text = json.dumps(meta, indent=1, sort_keys=True).encode()
+        storage.write_bytes(layout.fitted("fusion.json"), text)
+        return {}, {layout.fitted("fusion.json"): len(text), path: len(data)}
+
+    own = fingerprint(plan.fingerprints["fuse"], data)
+    return once(layout, "fitted", _level(0), 0, own, work)
+
+
+def networks_folder(output: str, deep: Deep) -> str:
+    """Where the trained networks of a strategy are."""
+    options = deep.model_dump(mode="json", exclude={"keep_modalities"})
+    return Layout(output, 1).at("fitted", "networks", fingerprint(options)[:12])
+
+
+def network_path(output: str, deep: Deep, name: str = "whole") -> str:
+    """The file of one of them; `whole` has seen all training rows."""
+    return storage.join(networks_folder(output, deep), f"{name}.safetensors")
+
+
+def load_network(output: str, deep: Deep, name: str = "whole") -> Network:
+    """One of the trained networks of a strategy."""
+    return network_from(storage.read_bytes(network_path(output, deep, name)))
+
+
 def load_fusion(output: str) -> Fusion:
     """The fusion that `finish_fusion` saved in an output."""
     layout = Layout(output, 1)
     meta = json.loads(storage.read_bytes(layout.fitted("fusion.json")))
+    if "network" in meta:
+        return fusion_of(network_from(storage.read_bytes(layout.at(meta["network"]))))
     return Fusion.load(load_arrays(layout.fitted("fusion.npz")), meta)
 
 

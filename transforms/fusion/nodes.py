@@ -45,6 +45,11 @@ class Node:
     factor: np.ndarray | None = None
     weights: np.ndarray | None = None
 
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """Number of features of each modality in it."""
+        return {n.name: n.dimension for n in self.everything() if not n.parts}
+
     def everything(self) -> Iterator[Node]:
         """All nodes below, then this one."""
         for part in self.parts:

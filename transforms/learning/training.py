@@ -23,6 +23,7 @@ import pyarrow as pa
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from schemas.options.fuse import Concatenate, Deep
 from schemas.options.models import Models
 from transforms.fusion.trees import Fuse, tree_of
 from transforms.learning.candidates import candidates_of
@@ -114,7 +115,8 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
     """
     problem, data = heads.problem, heads.problem.data
     fused = judge(heads, tree_of(fuse, data.modalities))
-    alone = {m: judge(heads, tree_of(fuse, [m])) for m in data.modalities}
+    plain = Concatenate(scale=fuse.scale) if isinstance(fuse, Deep) else fuse
+    alone = {m: judge(heads, tree_of(plain, [m])) for m in data.modalities}
     model, output, converged = finish(heads, fused)
     reports = {"": _report(problem, fused, output, converged)}
     for name, judged in alone.items():
