@@ -11,16 +11,23 @@ demo: .venv/installed
 	$(BIN)/sensorium example digits demo
 	$(BIN)/sensorium run demo/recipe.yaml
 
-test: .venv/dev
+test: .venv/dev .cluster/s3proxy.jar
 	$(BIN)/pytest -n $(JOBS) -m "not slow and not cluster"
 
 # Minutes rather than seconds: twenty killed runs, real data sets.
-test-slow: .venv/dev
+test-slow: .venv/dev .cluster/s3proxy.jar
 	$(BIN)/pytest -n $(JOBS) -m slow
+
+# The S3 server of the tests: one file to download, where s3s-fs takes minutes to compile.
+.cluster/s3proxy.jar:
+	mkdir -p $(@D)
+	mvn -q -B -ntp org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -Dmdep.stripVersion=true \
+	    -Dartifact=org.gaul:s3proxy:3.1.0:jar:jar-with-dependencies -DoutputDirectory=$(@D)
+	mv $(@D)/s3proxy-jar-with-dependencies.jar $@
 
 # The same bytes on Flink and on Spark, with two workers each, and on Prism, and what is killed there. Needs Java,
 # Maven and Go; what they download and build is kept in .cluster.
-test-cluster: .venv/dev
+test-cluster: .venv/dev .cluster/s3proxy.jar
 	$(BIN)/pytest -m cluster tests/cluster
 
 # A Flink cluster on this machine to try things on: see infra/README.md.

@@ -25,7 +25,7 @@ from typing import Annotated
 
 import typer
 
-from schemas.errors import DataError
+from schemas.errors import DataError, StorageError
 from schemas.problems import RecipeError
 
 app = typer.Typer(
@@ -92,7 +92,7 @@ def _guarded(work: Callable[[], None], debug: bool) -> None:
             traceback.print_exc()
         _say(str(error))
         raise typer.Exit(2) from None
-    except (DataError, RunFailed, WorkerDied) as error:
+    except (DataError, StorageError, RunFailed, WorkerDied) as error:
         if debug:
             traceback.print_exc()
         _say(f"failed: {error}")

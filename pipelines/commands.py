@@ -172,6 +172,10 @@ def write_example(name: str, folder: str) -> None:
 
 
 def _absolute(path: str) -> str:
+    try:
+        storage.reach(path)
+    except ValueError as error:
+        raise RecipeError([str(error)]) from None
     return os.path.abspath(storage.local(path)) if storage.is_local(path) else path.rstrip("/")
 
 

@@ -27,6 +27,7 @@ from pipelines.jobs import Job
 from pipelines.options import MAGIC_FLINK_MASTERS
 from pipelines.running import RunFailed, cause_of
 from schemas import storage
+from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.plan import Plan
 
@@ -81,25 +82,37 @@ def wait_until_finish(result: Any, plan: Plan, options: PipelineOptions) -> Any:
         while True:
             try:
                 end = ends.get(timeout=pause)
+                break
             except queue.Empty:
                 if deadline is not None and storage.exists(begun):
                     deadline = None
-                if deadline is None or time.monotonic() < deadline:
-                    continue
-                raise RunFailed(_no_worker(plan, options)) from None
-            if not isinstance(end, Exception):
-                return end
-            if storage.exists(begun):
-                raise end
-            raise RunFailed(f"{_no_begin(options)}: {cause_of(end)}") from end
+                if deadline is not None and time.monotonic() > deadline:
+                    raise RunFailed(_no_worker(plan, options)) from None
     except (RunFailed, KeyboardInterrupt):
+        _cancel(result, options)
+        raise
+    if not isinstance(end, Exception):
+        return end
+    cause = cause_of(end)
+    if isinstance(cause, DataError) or storage.exists(begun):
+        raise end
+    raise RunFailed(f"{_no_begin(options)}: {cause}") from end
+
+
+def _cancel(result: Any, options: PipelineOptions) -> None:
+    """Cancel a job, without waiting for ever for a runner that does not answer."""
+
+    def cancel() -> None:
         try:
             result.cancel()
             cancel_on_flink(getattr(result, "_job_id", ""), options)
         except Exception:
             # What ends the run is told to the person; that the job may be there still, to the log.
             logging.getLogger("sensorium").exception("the job was not cancelled")
-        raise
+
+    thread = threading.Thread(target=cancel, name="cancel", daemon=True)
+    thread.start()
+    thread.join(2 * ANSWER_SECONDS)
 
 
 def _no_begin(options: PipelineOptions) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from pipelines.options import RunnerOptions
 from pipelines.workers import WorkerDied, WorkerPool, serving
 from schemas import storage
-from schemas.errors import DataError
+from schemas.errors import DataError, StorageError
 from schemas.layout import LOGS, Layout
 from schemas.plan import Plan
 
@@ -138,7 +138,7 @@ def _guarded(
 ) -> None:
     try:
         _run(plan, upto, args, runner, submitted)
-    except (DataError, WorkerDied, RunFailed, KeyboardInterrupt):
+    except (DataError, StorageError, WorkerDied, RunFailed, KeyboardInterrupt):
         raise
     except Exception as error:
         logging.getLogger("sensorium").exception("the run failed")
@@ -199,6 +199,7 @@ def _prepare_worker(log: str) -> None:
 
 
 _DATA_ERROR = re.compile(r"DataError: (.+?)(?: \[while running .*\])?$", re.MULTILINE)
+_STORAGE_ERROR = re.compile(r"StorageError: (.+?)(?: \[while running .*\])?$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^([\w.]*(?:Error|Exception|Died|Exit\w*)\b.*)$", re.MULTILINE)
 _BY_JOB_SERVER = re.compile(r"^RuntimeError: Pipeline \S+ failed in state \w+: ")
 _WHERE = re.compile(r"\[while running '([^']*)'\]")
@@ -213,6 +214,9 @@ def cause_of(error: BaseException) -> Exception:
     found = _DATA_ERROR.search(text)
     if found:
         return DataError(found.group(1))
+    found = _STORAGE_ERROR.search(text)
+    if found:
+        return RunFailed(found.group(1))
     lines = _LAST_ERROR.findall(text)
     first = text.strip().partition("\n")[0]
     cause = lines[-1] if lines else f"{type(error).__name__}: {first}".removesuffix(": ")

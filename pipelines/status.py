@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from pipelines.resume import State, read_state
 from schemas import storage
 from schemas.layout import FUSED, Layout
 from schemas.problems import RecipeError
+from schemas.tables import open_parquet
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def _dead_letters(layout: Layout) -> dict[str, int]:
 
 
 def _rows(path: str) -> int:
-    with storage.file_system(path).open(path, "rb") as file:
-        return pq.read_metadata(file).num_rows
+    with open_parquet(path) as file:
+        return file.metadata.num_rows
 
 
 def print_status(status: Status, console: Console) -> None:

@@ -15,7 +15,8 @@ from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.options.fuse import Compare, Fuse, needs_choice
 from schemas.plan import Plan
-from schemas.receipts import Receipt, fingerprint
+from schemas.receipts import fingerprint
+from schemas.recipe import TARGET
 from schemas.tables import write_table
 
 
@@ -27,7 +28,7 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
         progress: told in a few words what was done.
 
     Raises:
-        DataError: if there is nothing to learn.
+        DataError: if there is nothing to learn, or more than may be held in memory.
     """
     # Imported here: scikit-learn takes long, and only these steps need it.
     from transforms.learning.choosing import choose
@@ -41,6 +42,13 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
         return
     assert recipe.train is not None
     assert recipe.target is not None
+    needed = _needed(plan)
+    if needed > recipe.train.memory:
+        raise DataError(
+            f"choosing how to fuse takes all rows in memory, {needed:.1f} GiB, more than "
+            f"train.memory, which is {recipe.train.memory:g}: raise that, or name a strategy with "
+            "nothing left open; with `concatenate` training can read a bucket at a time"
+        )
     data = load_training_set(plan, fused=False)
     try:
         with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
@@ -75,12 +83,9 @@ def _choice(output: str) -> dict:
 
 def _depends_on(plan: Plan) -> str:
     """Fingerprint of all that a choice depends on: features, labels, and what is chosen from."""
-    layout, receipts = Layout(plan.output, plan.buckets), []
-    for name in plan.branches:
-        step = "ingest" if name == plan.branches[-1] else "extract"
-        for bucket in range(plan.buckets):
-            data = storage.read_bytes(layout.receipt(step, name, bucket))
-            receipts.append(Receipt(**json.loads(data)).fingerprint)
+    audit = json.loads(storage.read_bytes(Layout(plan.output, plan.buckets).audit))
+    steps = [f"extract/{m.name}" for m in plan.modalities] + [f"ingest/{TARGET}"]
+    receipts = [audit["digests"][step] for step in steps]
     return fingerprint(plan.fingerprints["fuse"], plan.fingerprints["train"], receipts)
 
 

@@ -116,6 +116,7 @@ def _mapping_of(
 
 def _read(path: str) -> str:
     try:
+        storage.reach(path)
         data = storage.read_bytes(path)
     except (FileNotFoundError, IsADirectoryError):
         raise RecipeError([_why_not_there(path)]) from None
@@ -130,18 +131,18 @@ def _read(path: str) -> str:
 
 
 def _why_not_there(path: str) -> str:
-    fs = storage.file_system(path)
-    if fs.isdir(path):
+    if storage.kind(path) == "folder":
         inside = storage.join(path, "recipe.yaml")
         hint = (
             f"; did you mean {inside}?" if storage.exists(inside) else ", which has no recipe.yaml"
         )
         return f"{path}: is a folder{hint}"
     folder, name = storage.parent(path) or ".", path.rsplit("/", 1)[-1]
-    if not fs.isdir(folder):
+    try:
+        names = storage.listed(folder)
+    except (FileNotFoundError, NotADirectoryError):
         return f"{path}: there is no such file, nor a folder {folder}"
-    names = [found.rstrip("/").rsplit("/", 1)[-1] for found in fs.ls(folder, detail=False)]
-    return f"{path}: there is no such file{nearest(name, sorted(names))}"
+    return f"{path}: there is no such file{nearest(name, names)}"
 
 
 # --- YAML ------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,12 +19,24 @@ SAME = ("records", "features", "fused", "fitted", "report/audit.json")
 
 
 def sensorium(
-    *args: str | Path, path: Sequence[Path] = (), timeout: float = 300, **options: object
+    *args: str | Path,
+    path: Sequence[Path] = (),
+    variables: Mapping[str, str] | None = None,
+    timeout: float = 300,
+    **options: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, with more folders on its path if need be."""
+    """Run the command line in a process of its own.
+
+    Args:
+        args: of the command line.
+        path: more folders for its imports.
+        variables: more of the environment.
+        timeout: in seconds.
+        options: for the process.
+    """
     command = [sys.executable, "-m", "pipelines.cli", *map(str, args)]
     folders = os.pathsep.join(map(str, [ROOT, *path]))
-    environment = {**os.environ, "PYTHONPATH": folders, "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": folders, "COLUMNS": "200", **(variables or {})}
     return subprocess.run(
         command,
         capture_output=True,
@@ -35,11 +48,9 @@ def sensorium(
     )
 
 
-def must(
-    *args: str | Path, path: Sequence[Path] = (), timeout: float = 300
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line, which must succeed."""
-    done = sensorium(*args, path=path, timeout=timeout)
+def must(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line, as `sensorium` does; it must succeed."""
+    done = sensorium(*args, **options)
     assert done.returncode == 0, f"{args}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -102,7 +102,7 @@ def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[Iterator[P
 def _fetch(paths: list[str], max_bytes: int) -> list[Payload]:
     return [
         _failure(path, got) if isinstance(got, OSError) else _bounded(path, got, max_bytes)
-        for path, got in zip(paths, storage.read_many(paths), strict=True)
+        for path, got in zip(paths, storage.read_many(paths, max_bytes + 1), strict=True)
     ]
 
 
@@ -180,6 +180,6 @@ def _failure(path: str, error: OSError) -> BadRecord:
 
 
 def _too_large(path: str, size: int, max_bytes: int) -> BadRecord:
-    return BadRecord(
-        "too_large", f"{path} has {size} bytes, more than max_bytes, which is {max_bytes}"
-    )
+    # Of a remote file no more is read than it takes to know.
+    has = f"has {size} bytes," if storage.is_local(path) else "has"
+    return BadRecord("too_large", f"{path} {has} more than max_bytes, which is {max_bytes}")
