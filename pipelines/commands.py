@@ -270,7 +270,7 @@ def _do(
         text = dump_recipe(absolute_paths(plan, base)).encode()
         storage.write_bytes(Layout(plan.output, plan.buckets).recipe, text)
         watch = Watch(plan, graph, ERR, _unchanged(old, new, stale))
-        chooses = graph == "fuse" and needs_choice(plan.recipe.fuse)
+        chooses = graph == "fuse" and needs_choice(plan.recipe.fuse) and plan.fitted is None
 
         def started() -> None:
             work.beat()

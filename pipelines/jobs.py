@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from schemas import storage
 from schemas.errors import DataError, StorageError
@@ -171,11 +172,15 @@ class Working:
 
 @contextmanager
 def working(output: str, job: Job) -> Iterator[Working]:
-    """Keep job.json while the block runs, and write how it ended."""
+    """Keep job.json while the block runs, and write how it ended.
+
+    `kill` is taken as Ctrl-C, which a detached launcher cannot get: it cancels what a runner does.
+    """
     check_free(output)
     work = Working(output, job)
     try:
-        yield work
+        with _termination_interrupts():
+            yield work
     except KeyboardInterrupt:
         work.end("interrupted")
         raise
@@ -185,6 +190,22 @@ def working(output: str, job: Job) -> Iterator[Working]:
             work.end("failed", in_one_line(error))
         raise
     work.end("done")
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only that one may handle signals
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def in_one_line(error: BaseException) -> str:

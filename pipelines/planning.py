@@ -6,6 +6,7 @@ collects all problems instead of stopping at the first.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from pipelines.inspecting import (
 from pipelines.models import check_extractors, locate_model, with_models
 from schemas import storage
 from schemas.layout import LOGS, Layout
-from schemas.options.fuse import Fuse, needs_choice
+from schemas.options.fuse import Fuse, needs_choice, networks_of
 from schemas.plan import ColumnType, ModalityPlan, Plan, SourcePlan
 from schemas.problems import Loc, Place, RecipeError
 from schemas.receipts import fingerprint
@@ -126,6 +127,8 @@ def make_plan(
     target = None
     if recipe.target is not None:
         target = _target(recipe, base, problems)
+    if recipe.target is not None and networks_of(recipe.fuse):
+        _check_networks(problems)
     _check_output(output, [m.source for m in modalities] + ([target] if target else []), problems)
     if problems:
         raise RecipeError(problems)
@@ -133,7 +136,7 @@ def make_plan(
     branches = {m.name: m.source for m in modalities} | ({TARGET: target} if target else {})
     rows = {name: count_rows(source) for name, source in branches.items()}
     identities = {
-        name: fingerprint([sources.identity(file) for file in source.files], source.files)
+        name: fingerprint([*storage.side_by_side(sources.identity, source.files)], source.files)
         for name, source in branches.items()
         if source.format != "files"
     }
@@ -209,6 +212,15 @@ def _target(recipe: Recipe, base: str, problems: Problems) -> SourcePlan | None:
             "column",
         )
     return plan
+
+
+def _check_networks(problems: Problems) -> None:
+    """Training a network needs packages that nothing else does."""
+    lacking = [name for name in ("jax", "optax") if importlib.util.find_spec(name) is None]
+    if lacking:
+        problems.add(
+            f'deep needs {" and ".join(lacking)}: pip install "sensorium[deep]"', "fuse", "method"
+        )
 
 
 def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> None:

@@ -6,7 +6,6 @@ It is read from the receipts in the output, so it is true for every runner.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +29,8 @@ from schemas.plan import Plan
 Key = tuple[str, str]
 """(step, modality) as the receipts are filed."""
 
+LOOK_AGAIN = 20  # times as long as looking took, at least, until it is done again
+
 
 def watched(plan: Plan, upto: str) -> dict[Key, str]:
     """What there is to watch, with the words for it, in the order of the flow."""
@@ -52,13 +53,7 @@ def done_now(plan: Plan, keys: dict[Key, str]) -> dict[Key, int]:
 def count_receipts(layout: Layout, step: str, modality: str) -> int:
     """How many buckets of a step have a receipt."""
     folder = storage.parent(layout.receipt(step, modality, 0))
-    if storage.is_local(folder):
-        try:
-            with os.scandir(folder) as entries:
-                return sum(entry.name.endswith(".json") for entry in entries)
-        except FileNotFoundError:
-            return 0
-    return sum(name.endswith(".json") for name in storage.files_below(folder))
+    return sum(name.endswith(".json") for name in storage.names_in(folder, layout.prefixes))
 
 
 class Watch:
@@ -72,7 +67,7 @@ class Watch:
         }
         self.keys = watched(plan, upto)
         self.seconds = 0.25 if storage.is_local(plan.output) else 5.0
-        self.before = done_now(plan, self.keys)
+        self.before = dict.fromkeys(self.keys, 0) | self._look()
         self._said = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
@@ -80,6 +75,21 @@ class Watch:
     def start(self) -> None:
         """Begin to show."""
         self._thread.start()
+
+    def _look(self) -> dict[Key, int]:
+        """What is done now; the next look is as far off as keeps looking a twentieth of the time.
+
+        A million receipts take a second to count on a disk, and a minute on an object store.
+        Nothing is seen while a store is away: to show is not worth to fail.
+        """
+        started = time.monotonic()
+        found: dict[Key, int] = {}
+        try:
+            found = done_now(self.plan, self.keys)
+        except StorageError as error:
+            logging.getLogger("sensorium").warning("progress cannot be seen: %s", error)
+        self.seconds = max(self.seconds, LOOK_AGAIN * (time.monotonic() - started))
+        return found
 
     def say(self, words: str) -> None:
         """Show what the launcher itself is doing, between two graphs."""
@@ -92,14 +102,6 @@ class Watch:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-
-    def _look(self) -> dict[Key, int]:
-        """What is done now, or nothing while the store is away: to show is not worth to fail."""
-        try:
-            return done_now(self.plan, self.keys)
-        except StorageError as error:
-            logging.getLogger("sensorium").warning("progress cannot be seen: %s", error)
-            return {}
 
     def _show(self) -> None:
         if self.console.is_terminal:

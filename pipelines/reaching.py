@@ -47,7 +47,7 @@ def check_options(plan: Plan, options: RunnerOptions) -> list[str]:
         return notes
     if not options.shared:
         _check_shared(plan, options)
-    _check_image(options)
+    _check_workers(options)
     value = options.values
     if options.runner == "PortableRunner" and not value["job_endpoint"]:
         raise RecipeError(
@@ -79,13 +79,27 @@ def check_runner(options: RunnerOptions) -> list[str]:
     value = options.values
     seconds = min(SECONDS, float(value["job_server_timeout"] or SECONDS))
     if value["job_endpoint"]:
-        _check_unknown(options, _ask_job_server(value["job_endpoint"], seconds))
+        groups = _ask_job_server(value["job_endpoint"], seconds)
+        _check_kind(options, set(groups.values()))
+        _check_unknown(options, set(groups))
         return []
     if options.runner == "FlinkRunner":
         return _check_flink(options, seconds)
     if options.runner == "SparkRunner":
         _check_spark(options, seconds)
     return []
+
+
+def _check_kind(options: RunnerOptions, groups: set[str]) -> None:
+    """A job server of Flink has options of Flink; of which version of Beam it is, none tells."""
+    own = options.runner.removesuffix("Runner")
+    kinds = {found[1] for g in groups if (found := re.match(r"org.apache.beam.runners.(\w+)", g))}
+    if own in ("Flink", "Spark") and kinds and own.lower() not in kinds:
+        other = ", ".join(sorted(kinds))
+        raise RunFailed(
+            f"the job server at {options.values['job_endpoint']} is for {other}, not {own}: "
+            "correct --runner or --job_endpoint"
+        )
 
 
 def _check_unknown(options: RunnerOptions, known: set[str]) -> None:
@@ -168,15 +182,28 @@ def _paths(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "trained output", plan.fitted
 
 
-def _check_image(options: RunnerOptions) -> None:
-    """Workers in containers: an image with this package, of this Python and Beam."""
+def _check_workers(options: RunnerOptions) -> None:
+    """Workers in containers: an image with this package, of this Python and Beam; or a command."""
     import apache_beam as beam
 
     value = options.values
-    if str(value["environment_type"] or "DOCKER").upper() != "DOCKER":
+    kind, config = str(value["environment_type"] or "DOCKER").upper(), value["environment_config"]
+    if kind == "PROCESS" and config:
+        try:
+            command = json.loads(config)["command"]
+        except (ValueError, TypeError, KeyError):
+            command = None
+        if not command:
+            raise RecipeError(
+                [
+                    f"--environment_config={config}: of processes it must be JSON with a command, "
+                    'such as {"command": "/opt/sensorium/boot"}'
+                ]
+            )
+    if kind != "DOCKER":
         return
     named = [o for o in value["environment_options"] or () if o.startswith("docker_container_i")]
-    image = value["environment_config"] or value["sdk_container_image"]
+    image = config or value["sdk_container_image"]
     image = image or (named[0].partition("=")[2] if named else None)
     brought = any(value[n] for n in ("setup_file", "extra_packages", "requirements_file"))
     if image is None and not brought:
@@ -251,8 +278,8 @@ def _connect(address: str, option: str, seconds: float, what: str) -> None:
         ) from None
 
 
-def _ask_job_server(endpoint: str, seconds: float) -> set[str]:
-    """Names of the options that a job server knows, with their dashes."""
+def _ask_job_server(endpoint: str, seconds: float) -> dict[str, str]:
+    """Options that a job server knows, with their dashes -> the Java class they belong to."""
     _connect(endpoint, "job_endpoint", seconds, "job server")
     import grpc
     from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
@@ -269,7 +296,7 @@ def _ask_job_server(endpoint: str, seconds: float) -> set[str]:
                 f"what listens at {endpoint} {how} ({error.code().name.lower()}): look at it, or "
                 "correct --job_endpoint"
             ) from None
-    return {f"--{option.name}" for option in answer.options}
+    return {f"--{option.name}": option.group for option in answer.options}
 
 
 def _get(url: str, option: str, seconds: float, what: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ recipes never stand side by side. Where only inputs changed, each bucket decides
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,13 +20,14 @@ import pyarrow.compute as pc
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import FUSED, Layout
-from schemas.options.fuse import needs_choice
+from schemas.options.fuse import Deep, needs_choice, networks_of
 from schemas.plan import ModalityPlan, Plan
 from schemas.receipts import Receipt, fingerprint
 from schemas.recipe import TARGET, PayloadModality
 from schemas.tables import has_payload, read_table
 from transforms.extractors.base import BadRecord
 from transforms.extractors.extracting import extract_identity
+from transforms.fusion.fusing import networks_folder
 from transforms.records.payloads import FILE_PROBLEMS, examine, locate
 
 
@@ -118,25 +120,48 @@ def is_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
     if any(old.inputs.get(step) != new.inputs[step] for step in steps_of(plan, upto)):
         return False
     layout = Layout(plan.output, plan.buckets)
-    found = set(storage.files_below(plan.output))
+    first, single = [], []  # of a file a bucket, the first; and those there is one of
     for step in steps_of(plan, upto):
-        name = step.partition("/")[2] or FUSED
-        for bucket in range(plan.buckets):
-            if step.startswith("ingest/"):
-                wanted = [layout.records(name, bucket), layout.receipt("ingest", name, bucket)]
-            elif step.startswith("extract/"):
-                wanted = [layout.features(name, bucket), layout.receipt("extract", name, bucket)]
-            elif step == "fuse":
-                wanted = [layout.fused(bucket), layout.receipt("fuse", FUSED, bucket)]
-                if plan.fitted is not None:
-                    wanted.append(layout.predictions(bucket))
-                if needs_choice(plan.recipe.fuse):
-                    wanted.append(layout.strategy)
-            else:
-                wanted = [layout.metrics]
-            if any(layout.relative(path) not in found for path in wanted):
-                return False
+        kind, _, name = step.partition("/")
+        if kind == "ingest":
+            first += [layout.records(name, 0), layout.receipt("ingest", name, 0)]
+        elif kind == "extract":
+            first += [layout.features(name, 0), layout.receipt("extract", name, 0)]
+        elif kind == "fuse":
+            first += [layout.fused(0), layout.receipt("fuse", FUSED, 0)]
+            if plan.fitted is not None:
+                first.append(layout.predictions(0))
+            elif needs_choice(plan.recipe.fuse):
+                single.append(layout.strategy)
+        else:
+            single.append(layout.metrics)
+    if not all(map(storage.exists, single)) or not all_there(layout, map(storage.parent, first)):
+        return False
     return all(_payloads_unchanged(plan, m) for m in plan.modalities)
+
+
+def all_there(layout: Layout, folders: Iterable[str]) -> bool:
+    """Whether each folder has the file of every bucket.
+
+    Names are counted as they are listed and not kept: a few requests a thousand files, which on
+    an object store are made side by side.
+    """
+    if storage.is_local(layout.root):
+        counts = [sum(map(_is_of(layout), storage.names_in(folder))) for folder in folders]
+        return all(count == layout.buckets for count in counts)
+
+    def there(page: str) -> int:
+        folder, _, prefix = page.rpartition("/")
+        return sum(map(_is_of(layout), storage.names_in(folder, [prefix])))
+
+    folders = list(folders)
+    pages = [f"{folder}/{prefix}" for folder in folders for prefix in layout.prefixes]
+    # A folder has each name once, so none can have more than all buckets.
+    return sum(storage.side_by_side(there, pages)) == layout.buckets * len(folders)
+
+
+def _is_of(layout: Layout) -> Callable[[str], bool]:
+    return lambda name: layout.bucket_of(name) is not None
 
 
 def _payloads_unchanged(plan: Plan, modality: ModalityPlan) -> bool:
@@ -174,10 +199,8 @@ def _examine(modality: ModalityPlan, rows: pa.Table) -> tuple[list[BadRecord | N
 
 def clear_temporary(output: str) -> None:
     """Remove what killed processes left half written."""
-    if storage.is_local(output):  # object stores have no temporary names
-        for name in storage.files_below(output):
-            if name.endswith(storage.TEMPORARY):
-                storage.remove(storage.join(output, name))
+    for path in storage.temporary_below(output):
+        storage.remove(path)
 
 
 def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
@@ -215,6 +238,7 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
             storage.remove(layout.fitted(f"{name}.npz"))
         elif kind == "fuse":
             clear_fusion(was)
+            clear_networks(layout, networks_of(plan.recipe.fuse))
             continue
         else:
             folders = ["model", "predictions", "receipts/train"]
@@ -237,6 +261,15 @@ def _remove_folder(was: Layout, folder: str) -> None:
 
 
 _READ = {"records", "features", "dead_letters", "fused", "predictions"}
+
+
+def clear_networks(layout: Layout, wanted: list[Deep]) -> None:
+    """Remove trained networks of other strategies than those wanted."""
+    root = layout.at("fitted", "networks")
+    kept = {networks_folder(layout.root, deep) for deep in wanted}
+    names = {path.partition("/")[0] for path in storage.files_below(root)}
+    for folder in {storage.join(root, name) for name in names} - kept:
+        storage.remove_tree(folder)
 
 
 def clear_fusion(layout: Layout) -> None:

@@ -119,6 +119,7 @@ def _serve(channel: socket.socket, prepare: Callable[[], None], log: str | None)
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which takes it for that
         if log is not None:
             with open(log, "ab", buffering=0) as file:
                 os.dup2(file.fileno(), 2)

@@ -5,7 +5,7 @@ records/<modality>/bucket-*.parquet  keys, where they came from, payloads or URI
 features/<modality>/bucket-*.parquet key and feature vector, one row a key
 fused/bucket-*.parquet               what people read: one row a key, all modalities
 dead_letters/<step>/<modality>/      records that could not be used, and why
-fitted/                              what was fitted: arrays (npz) and JSON, no pickle
+fitted/                              what was fitted: arrays (npz), networks (safetensors) and JSON
 statistics/                          mergeable sums of buckets, from which it was fitted
 model/                               the trained model: model.json, and its estimators (skops)
 predictions/                         out-of-fold and test predictions, or those of `predict`
@@ -34,7 +34,25 @@ class Layout:
     buckets: int
 
     def _bucket(self, folder: str, bucket: int, ending: str = ".parquet") -> str:
-        return self.at(folder, f"bucket-{bucket:05d}-of-{self.buckets:05d}{ending}")
+        # One width in an output, so that names are in the order of buckets.
+        width = max(5, len(str(self.buckets)))
+        return self.at(folder, f"bucket-{bucket:0{width}d}-of-{self.buckets:0{width}d}{ending}")
+
+    def bucket_of(self, name: str) -> int | None:
+        """The bucket that a file's name is of; None if it is no such name in this layout."""
+        first, _, rest = name.removeprefix("bucket-").partition("-of-")
+        number, _, ending = rest.partition(".")
+        if ending not in ("parquet", "json", "npz") or len(first) != len(number):
+            return None
+        if not (first.isdecimal() and number.isdecimal()) or int(number) != self.buckets:
+            return None
+        return int(first) if int(first) < self.buckets else None
+
+    @property
+    def prefixes(self) -> list[str]:
+        """What names of buckets' files start with, no more than 10,000 of them with each."""
+        digits = max(5, len(str(self.buckets))) - 4
+        return [f"bucket-{i:0{digits}d}" for i in range(-(-self.buckets // 10_000))]
 
     def at(self, *parts: str) -> str:
         """A path below the output."""

@@ -12,8 +12,9 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from typing import IO, BinaryIO, Literal, cast
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, BinaryIO, Literal, TypeVar, cast
 
 import fsspec
 
@@ -21,6 +22,9 @@ from schemas import stores
 from schemas.ranges import RangedFile
 
 TEMPORARY = ".tmp"
+REQUESTS = 16  # to an object store at a time
+
+Made = TypeVar("Made")
 
 
 def is_local(path: str) -> bool:
@@ -114,6 +118,22 @@ def read_many(paths: list[str], most: int) -> list[bytes | OSError]:
     return out
 
 
+def side_by_side(work: Callable[[str], Made], paths: Iterable[str]) -> Iterator[Made]:
+    """What is made of each file, in their order; of remote ones, `REQUESTS` at a time.
+
+    For work that waits for a store rather than computes, such as reading the end of a file.
+    """
+    paths = list(paths)
+    if all(map(is_local, paths)):
+        yield from map(work, paths)
+        return
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        try:
+            yield from pool.map(work, paths)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _read_or_error(path: str, most: int) -> bytes | OSError:
     try:
         with open(local(path), "rb") as file:
@@ -194,6 +214,48 @@ def remove_all(paths: list[str]) -> None:
         else:
             with stores.told(some[0]):
                 stores.client(some[0]).rm(some)
+
+
+def names_in(folder: str, prefixes: Iterable[str] = ("",)) -> Iterator[str]:
+    """Names of the files right in a folder, in any order; nothing where there is no folder.
+
+    A folder may hold millions: they come as they are listed, and are not kept.
+
+    Args:
+        folder: path or URL.
+        prefixes: on an object store, the names are asked for one prefix after the other, so that
+            no more than those of one are in memory.
+    """
+    if is_local(folder):
+        with contextlib.suppress(FileNotFoundError), os.scandir(local(folder)) as entries:
+            for entry in entries:
+                yield entry.name
+        return
+    fs = stores.client(folder)
+    root = fs._strip_protocol(folder).rstrip("/") + "/"
+    for prefix in prefixes:
+        found: list[str] = []
+        with contextlib.suppress(FileNotFoundError), stores.told(folder):
+            found = fs.find(root, prefix=prefix)
+        for path in found:
+            name = path.removeprefix(root)
+            if name.startswith(prefix) and "/" not in name:
+                yield name
+
+
+def temporary_below(path: str) -> Iterator[str]:
+    """Temporary files that a killed process left in a folder or its sub-folders, and nobody else.
+
+    Only local writing makes any; nothing is kept of the other names.
+    """
+    folders = [local(path)] if is_local(path) else []
+    while folders:
+        with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name.startswith(".") and entry.name.endswith(TEMPORARY):
+                    yield entry.path
 
 
 def files_below(path: str) -> list[str]:

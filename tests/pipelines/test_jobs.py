@@ -21,7 +21,9 @@ import pytest
 from flows import ROOT, hashes, must, sensorium
 
 from pipelines.jobs import Job, check_free, read_job, working
+from pipelines.status import status_of
 from schemas.errors import DataError
+from schemas.problems import RecipeError
 
 WAITING = """\
 import os, time
@@ -39,9 +41,8 @@ class Waits(Extractor):
 """
 
 
-def status(output: Path) -> tuple[int, dict[str, Any]]:
-    done = sensorium("status", output, "--json")
-    return done.returncode, json.loads(done.stdout)
+def status(output: Path) -> dict[str, Any]:
+    return status_of(str(output)).to_json()
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 200) -> None:
@@ -93,9 +94,10 @@ def test_a_submitted_job_outlives_its_terminal_and_is_looked_at(waiting: Path) -
     assert said.strip() == job.id
     assert f"sensorium status {output}" in errors
 
-    wait_until(lambda: status(output)[1]["steps"][0]["done"] == 16)
-    code, found = status(output)
-    assert (code, found["state"]) == (0, "running")
+    wait_until(lambda: status(output)["steps"][0]["done"] == 16)
+    done = must("status", output, "--json")
+    found = json.loads(done.stdout)
+    assert found["state"] == "running"
     steps = {(step["step"], step["modality"]): step for step in found["steps"]}
     assert steps["ingest", "image"] == {**steps["ingest", "image"], "done": 16, "total": 16}
     assert steps["extract", "note"]["done"] == 0
@@ -109,8 +111,8 @@ def test_a_submitted_job_outlives_its_terminal_and_is_looked_at(waiting: Path) -
 
     (waiting / "flag").write_text("")
     wait_until(lambda: job_of(output).state == "done")
-    code, found = status(output)
-    assert (code, found["state"], found["trained"]) == (0, "done", True)
+    found = status(output)
+    assert (found["state"], found["trained"]) == ("done", True)
     assert all(step["done"] == step["total"] for step in found["steps"])
     audit = json.loads((output / "report/audit.json").read_text())
     dead = {name: m["dead_letters"] for name, m in audit["modalities"].items()}
@@ -127,9 +129,14 @@ def test_a_launcher_that_was_killed_is_told_from_one_at_work(waiting: Path) -> N
     wait_until(lambda: (output / "receipts/ingest/note").exists())
     os.kill(job_of(output).pid, signal.SIGKILL)
     wait_until(lambda: not job_of(output).alive)
-    code, found = status(output)
-    assert (code, found["state"]) == (1, "lost")
-    assert "the same command goes on from here" in found["cause"]
+    said = sensorium("status", output)
+    assert said.returncode == 1
+    assert said.stdout.startswith(f"{output}: lost: the launcher, process ")
+    assert "the same command goes on from here" in said.stdout.splitlines()[0]
+    must("submit", waiting / "recipe.yaml", "--to", output, "--upto", "extract", path=[waiting])
+    os.kill(job_of(output).pid, signal.SIGTERM)
+    wait_until(lambda: not job_of(output).alive)
+    assert job_of(output).state == "interrupted"
     (waiting / "flag").write_text("fail")
     done = sensorium("extract", waiting / "recipe.yaml", "--to", output, path=[waiting])
     assert done.returncode == 1
@@ -143,33 +150,32 @@ def test_a_launcher_that_was_killed_is_told_from_one_at_work(waiting: Path) -> N
 def test_submit_makes_all_checks_before_it_returns(copy: Path) -> None:
     shutil.rmtree(copy / "output")
     recipe = copy / "recipe.yaml"
-    for wrong in ("--set=split.folds=1", "--direct_num_wrokers=2", "--profile=cluster"):
+    for wrong in ("--set=split.folds=1", "--direct_num_wrokers=2"):
         done = sensorium("submit", recipe, "--to", copy / "output", wrong)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert not (copy / "output").exists()
 
 
 def test_status_of_what_is_no_output(copy: Path) -> None:
-    for path, words in ((copy, "is no output of a run"), (copy / "no", "there is no such folder")):
-        done = sensorium("status", path)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == f"{path}: {done.stderr.partition(': ')[2]}"
-        assert words in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+    done = sensorium("status", copy)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{copy}: is no output of a run")
+    assert len(done.stderr.splitlines()) == 1
+    with pytest.raises(RecipeError, match="there is no such folder"):
+        status(copy / "no")
     (copy / "output/job.json").write_text("{}")
-    done = sensorium("status", copy / "output")
-    assert done.returncode == 1
-    assert "job.json is not readable" in done.stderr
+    with pytest.raises(DataError, match=r"job\.json is not readable"):
+        status(copy / "output")
 
 
 def test_status_without_a_job_is_told_from_the_receipts(copy: Path) -> None:
     (copy / "output/job.json").unlink()
-    code, found = status(copy / "output")
-    assert (code, found["state"], found["job"]) == (0, "done", None)
+    found = status(copy / "output")
+    assert (found["state"], found["job"]) == ("done", None)
     for file in (copy / "output/receipts/extract/sound").glob("bucket-0000*"):
         file.unlink()
-    code, found = status(copy / "output")
-    assert (code, found["state"]) == (1, "unfinished")
+    found = status(copy / "output")
+    assert found["state"] == "unfinished"
     sound = next(s for s in found["steps"] if (s["step"], s["modality"]) == ("extract", "sound"))
     assert (sound["done"], sound["total"]) == (6, 16)
 

@@ -88,6 +88,8 @@ def test_local_paths_are_fine_where_all_workers_are_here(plan: Plan) -> None:
         ("--sdk_container_image=apache/beam_python3.9_sdk:2.77.0", "has Python 3.9 and Beam 2.77"),
         ("--environment_config=me/beam_python3.11_sdk:2.50.0", "and Beam 2.50.0, here are"),
         ("--environment_type=PROCESS", "process_command is required"),
+        ('--environment_type=PROCESS --environment_config={"comand":"a"}', "JSON with a command"),
+        ("--environment_type=PROCESS --environment_config=/opt/boot", "JSON with a command"),
         ("--environment_type=EXTERNAL", "external_service_address is required"),
     ],
 )
@@ -182,12 +184,15 @@ def answering(answers: dict[str, Any], status: int = 200) -> Iterator[int]:
 
 
 @contextmanager
-def job_server(*names: str) -> Iterator[int]:
-    """A job server that knows some options."""
+def job_server(*names: str, kind: str = "flink") -> Iterator[int]:
+    """A job server that knows some options of a runner."""
 
     class Servicer(beam_job_api_pb2_grpc.JobServiceServicer):
         def DescribePipelineOptions(self, request: Any, context: Any) -> Any:  # noqa: N802
-            options = [beam_job_api_pb2.PipelineOptionDescriptor(name=name) for name in names]
+            group = f"org.apache.beam.runners.{kind}.TheOptions"
+            options = [
+                beam_job_api_pb2.PipelineOptionDescriptor(name=name, group=group) for name in names
+            ]
             return beam_job_api_pb2.DescribePipelineOptionsResponse(options=options)
 
     server = grpc.server(ThreadPoolExecutor(1))
@@ -284,6 +289,13 @@ def test_a_job_server_is_asked_for_its_own_options() -> None:
         assert reached(f"{ENDPOINT}{port} --whatever=3") == []
         with pytest.raises(RecipeError, match="did you mean '--parallelism'"):
             reached(f"{ENDPOINT}{port} --paralelism=3")
+
+
+def test_a_job_server_of_another_runner_is_refused() -> None:
+    with job_server("object_reuse", kind="flink") as port:
+        assert reached(f"--runner=FlinkRunner --job_endpoint=localhost:{port}") == []
+        said = unreachable(f"--runner=SparkRunner --job_endpoint=localhost:{port}")
+        assert f"the job server at localhost:{port} is for flink, not Spark: correct" in said
 
 
 def test_refusals_on_the_command_line(finished: Path, tmp_path: Path) -> None:

@@ -162,9 +162,8 @@ def parts(source: SourcePlan) -> list[Part]:
         starts = range(0, len(source.files), _FILES_OF_A_PART)
         return [Part(s, s, min(s + _FILES_OF_A_PART, len(source.files))) for s in starts]
     if source.format == "parquet":
-        return [
-            Part(i, *part) for i, file in enumerate(source.files) for part in parquet.parts(file)
-        ]
+        found = storage.side_by_side(parquet.parts, source.files)
+        return [Part(i, *part) for i, parts in enumerate(found) for part in parts]
     return [Part(i, 0, 1) for i in range(len(source.files))]
 
 
