@@ -6,6 +6,7 @@ collects all problems instead of stopping at the first.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,8 +24,8 @@ from pipelines.inspecting import (
 )
 from pipelines.models import check_extractors, locate_model, with_models
 from schemas import storage
-from schemas.layout import Layout
-from schemas.options.fuse import Fuse, needs_choice
+from schemas.layout import LOGS, Layout
+from schemas.options.fuse import Fuse, needs_choice, networks_of
 from schemas.plan import ColumnType, ModalityPlan, Plan, SourcePlan
 from schemas.problems import Loc, Place, RecipeError
 from schemas.receipts import fingerprint
@@ -126,6 +127,8 @@ def make_plan(
     target = None
     if recipe.target is not None:
         target = _target(recipe, base, problems)
+    if recipe.target is not None and networks_of(recipe.fuse):
+        _check_networks(problems)
     _check_output(output, [m.source for m in modalities] + ([target] if target else []), problems)
     if problems:
         raise RecipeError(problems)
@@ -211,6 +214,15 @@ def _target(recipe: Recipe, base: str, problems: Problems) -> SourcePlan | None:
     return plan
 
 
+def _check_networks(problems: Problems) -> None:
+    """Training a network needs packages that nothing else does."""
+    lacking = [name for name in ("jax", "optax") if importlib.util.find_spec(name) is None]
+    if lacking:
+        problems.add(
+            f'deep needs {" and ".join(lacking)}: pip install "sensorium[deep]"', "fuse", "method"
+        )
+
+
 def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> None:
     """The output must be no file, hold nothing but an output, and have no input below it."""
     for source in inputs:
@@ -221,14 +233,21 @@ def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> 
                     "folder with --to"
                 )
                 return
-    if storage.is_local(output) and os.path.exists(output):
-        if not os.path.isdir(output):
+    storage.reach(output)
+    kind = storage.kind(output)
+    if kind is not None:
+        if kind == "file":
             problems.add(f"the output {output} is a file: choose a folder with --to")
-        elif os.listdir(output) and not os.path.exists(Layout(output, 1).state):
+        elif not storage.exists(Layout(output, 1).state) and _others(output):
             problems.add(
                 f"the output folder {output} holds other files: choose another with --to, "
                 "or empty it"
             )
+
+
+def _others(output: str) -> set[str]:
+    """What is in a folder beside the files of a job that did not come far."""
+    return set(storage.listed(output)) - {*LOGS, os.path.basename(Layout(output, 1).job)}
 
 
 def _fingerprints(

@@ -5,6 +5,7 @@ It is read from the receipts in the output, so it is true for every runner.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from rich.progress import (
 )
 
 from schemas import storage
+from schemas.errors import StorageError
 from schemas.layout import FUSED, Layout
 from schemas.plan import Plan
 
@@ -45,11 +47,13 @@ def watched(plan: Plan, upto: str) -> dict[Key, str]:
 def done_now(plan: Plan, keys: dict[Key, str]) -> dict[Key, int]:
     """How many buckets have a receipt, for each key."""
     layout = Layout(plan.output, plan.buckets)
-    folders = {key: storage.parent(layout.receipt(*key, 0)) for key in keys}
-    return {
-        key: sum(name.endswith(".json") for name in storage.names_in(folder, layout.prefixes))
-        for key, folder in folders.items()
-    }
+    return {key: count_receipts(layout, *key) for key in keys}
+
+
+def count_receipts(layout: Layout, step: str, modality: str) -> int:
+    """How many buckets of a step have a receipt."""
+    folder = storage.parent(layout.receipt(step, modality, 0))
+    return sum(name.endswith(".json") for name in storage.names_in(folder, layout.prefixes))
 
 
 class Watch:
@@ -63,7 +67,7 @@ class Watch:
         }
         self.keys = watched(plan, upto)
         self.seconds = 0.25 if storage.is_local(plan.output) else 5.0
-        self.before = self._look()
+        self.before = dict.fromkeys(self.keys, 0) | self._look()
         self._said = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
@@ -76,9 +80,14 @@ class Watch:
         """What is done now; the next look is as far off as keeps looking a twentieth of the time.
 
         A million receipts take a second to count on a disk, and a minute on an object store.
+        Nothing is seen while a store is away: to show is not worth to fail.
         """
         started = time.monotonic()
-        found = done_now(self.plan, self.keys)
+        found: dict[Key, int] = {}
+        try:
+            found = done_now(self.plan, self.keys)
+        except StorageError as error:
+            logging.getLogger("sensorium").warning("progress cannot be seen: %s", error)
         self.seconds = max(self.seconds, LOOK_AGAIN * (time.monotonic() - started))
         return found
 

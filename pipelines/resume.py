@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import FUSED, Layout
-from schemas.options.fuse import needs_choice
+from schemas.options.fuse import Deep, needs_choice, networks_of
 from schemas.plan import ModalityPlan, Plan
 from schemas.receipts import Receipt, fingerprint
 from schemas.recipe import TARGET, PayloadModality
 from schemas.tables import has_payload, read_table
 from transforms.extractors.base import BadRecord
 from transforms.extractors.extracting import extract_identity
+from transforms.fusion.fusing import networks_folder
 from transforms.records.payloads import FILE_PROBLEMS, examine, locate
 
 
@@ -130,7 +131,7 @@ def is_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
             first += [layout.fused(0), layout.receipt("fuse", FUSED, 0)]
             if plan.fitted is not None:
                 first.append(layout.predictions(0))
-            if needs_choice(plan.recipe.fuse):
+            elif needs_choice(plan.recipe.fuse):
                 single.append(layout.strategy)
         else:
             single.append(layout.metrics)
@@ -196,6 +197,12 @@ def _examine(modality: ModalityPlan, rows: pa.Table) -> tuple[list[BadRecord | N
     return examine(paths, recipe.max_bytes)
 
 
+def clear_temporary(output: str) -> None:
+    """Remove what killed processes left half written."""
+    for path in storage.temporary_below(output):
+        storage.remove(path)
+
+
 def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
     """Remove what another recipe wrote, and what a killed process left half written.
 
@@ -203,10 +210,10 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
         The steps whose files were removed.
     """
     output = plan.output
-    for path in storage.temporary_below(output):
-        storage.remove(path)
+    clear_temporary(output)
     if old is None:
         return []
+    was = Layout(output, old.buckets)
     layout = Layout(output, plan.buckets)
     steps = set(old.recipe) | set(new.recipe)
     stale = sorted(
@@ -230,14 +237,39 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
             ]
             storage.remove(layout.fitted(f"{name}.npz"))
         elif kind == "fuse":
-            clear_fusion(layout)
+            clear_fusion(was)
+            clear_networks(layout, networks_of(plan.recipe.fuse))
             continue
         else:
             folders = ["model", "predictions", "receipts/train"]
         # Receipts first: without them, whatever a crash leaves here counts for nothing.
         for folder in folders:
-            storage.remove_tree(layout.at(folder))
+            _remove_folder(was, folder)
     return stale
+
+
+def _remove_folder(was: Layout, folder: str) -> None:
+    """Remove a folder; what people read of it goes by name, as stores may list less than there is.
+
+    Args:
+        was: the layout that its files were written by.
+        folder: below the output.
+    """
+    if not storage.is_local(was.root) and folder.partition("/")[0] in _READ:
+        storage.remove_all(was.tables(folder))
+    storage.remove_tree(was.at(folder))
+
+
+_READ = {"records", "features", "dead_letters", "fused", "predictions"}
+
+
+def clear_networks(layout: Layout, wanted: list[Deep]) -> None:
+    """Remove trained networks of other strategies than those wanted."""
+    root = layout.at("fitted", "networks")
+    kept = {networks_folder(layout.root, deep) for deep in wanted}
+    names = {path.partition("/")[0] for path in storage.files_below(root)}
+    for folder in {storage.join(root, name) for name in names} - kept:
+        storage.remove_tree(folder)
 
 
 def clear_fusion(layout: Layout) -> None:
@@ -246,6 +278,6 @@ def clear_fusion(layout: Layout) -> None:
     for part in ("join", "fitted", "fuse"):
         storage.remove_tree(layout.at("receipts", part, FUSED))
     storage.remove_tree(layout.at("statistics", FUSED))
-    storage.remove_tree(layout.at("fused"))
+    _remove_folder(layout, "fused")
     for name in ("fusion.npz", "fusion.json"):
         storage.remove(layout.fitted(name))

@@ -12,7 +12,7 @@ from pipelines.planning import Checked
 from schemas import storage
 from schemas.layout import Layout
 from schemas.options.base import Options
-from schemas.options.fuse import Compare, Strategy
+from schemas.options.fuse import Compare, Deep, Strategy
 from schemas.plan import Plan
 from schemas.recipe import TARGET
 
@@ -56,6 +56,8 @@ def describe_fuse(fuse: Options) -> str:
     if isinstance(fuse, Compare):
         return f"compare {', '.join(fuse.strategies)}"
     assert isinstance(fuse, Strategy)
+    if isinstance(fuse, Deep):
+        return f"deep, {fuse.dimension} dimensions, {fuse.pooling} pooling, scale: {fuse.scale}"
     words = [str(getattr(fuse, "method", ""))]
     if getattr(fuse, "of", None) == "decisions":
         words.append(f"decisions by the {getattr(fuse, 'rule', '')} rule")

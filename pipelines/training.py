@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pydantic import TypeAdapter
 
 from pipelines.planning import with_strategy
-from pipelines.resume import clear_fusion
+from pipelines.resume import clear_fusion, clear_networks
+from pipelines.running import RunFailed
 from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import Layout
-from schemas.options.fuse import Compare, Fuse, needs_choice
+from schemas.options.fuse import Compare, Deep, Fuse, needs_choice, networks_of
 from schemas.plan import Plan
 from schemas.receipts import fingerprint
 from schemas.recipe import TARGET
@@ -28,26 +29,40 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
         progress: told in a few words what was done.
 
     Raises:
-        DataError: if there is nothing to learn.
+        DataError: if there is nothing to learn, or more than may be held in memory.
     """
     # Imported here: scikit-learn takes long, and only these steps need it.
-    from transforms.learning.choosing import choose
+    from transforms.learning.choosing import Choice, choose
     from transforms.learning.dataset import load_training_set
     from transforms.learning.training import judging
 
     recipe, layout = plan.recipe, Layout(plan.output, plan.buckets)
-    own = _depends_on(plan)
+    upstream = _receipts(plan)
+    own = fingerprint(plan.fingerprints["fuse"], plan.fingerprints["train"], upstream)
     before = _choice(plan.output) if storage.exists(layout.strategy) else None
     if before is not None and before["fingerprint"] == own:
+        _train_networks(with_choice(plan), upstream, progress)
         return
+    clear_networks(layout, networks_of(recipe.fuse))
+    _train_networks(plan, upstream, progress)
     assert recipe.train is not None
     assert recipe.target is not None
-    data = load_training_set(plan, fused=False)
-    try:
-        with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
-            choice = choose(heads, recipe.fuse)
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    if isinstance(recipe.fuse, Deep):
+        choice = Choice(recipe.fuse, {})  # all rows need not be in memory for that
+    else:
+        needed = _needed(plan)
+        if needed > recipe.train.memory:
+            raise DataError(
+                f"choosing how to fuse takes all rows in memory, {needed:.1f} GiB, more than "
+                f"train.memory, which is {recipe.train.memory:g}: raise that, or name a strategy "
+                "with nothing left open; with `concatenate` training can read a bucket at a time"
+            )
+        data = load_training_set(plan, fused=False)
+        try:
+            with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
+                choice = choose(heads, recipe.fuse)
+        except ValueError as error:
+            raise DataError(str(error)) from None
     found = {
         "fingerprint": own,
         "fuse": choice.fuse.model_dump(mode="json"),
@@ -74,12 +89,22 @@ def _choice(output: str) -> dict:
     return json.loads(storage.read_bytes(Layout(output, 1).strategy))
 
 
-def _depends_on(plan: Plan) -> str:
-    """Fingerprint of all that a choice depends on: features, labels, and what is chosen from."""
+def _train_networks(plan: Plan, upstream: list[str], progress: Callable[[str], None]) -> None:
+    """Train what networks the recipe's strategies need and the output lacks."""
+    if networks_of(plan.recipe.fuse):
+        from transforms.learning.network.training import TrainingDied, ensure_networks
+
+        try:
+            ensure_networks(plan, fingerprint(upstream), progress)
+        except TrainingDied as error:
+            raise RunFailed(str(error)) from None
+
+
+def _receipts(plan: Plan) -> list[str]:
+    """What stands for all features and labels: hashes of their receipts."""
     audit = json.loads(storage.read_bytes(Layout(plan.output, plan.buckets).audit))
     steps = [f"extract/{m.name}" for m in plan.modalities] + [f"ingest/{TARGET}"]
-    receipts = [audit["digests"][step] for step in steps]
-    return fingerprint(plan.fingerprints["fuse"], plan.fingerprints["train"], receipts)
+    return [audit["digests"][step] for step in steps]
 
 
 def _needed(plan: Plan) -> float:
@@ -124,6 +149,7 @@ def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
     assert recipe.target is not None
     storage.remove(layout.metrics)  # the step's mark of completion goes first and comes last
     assert not isinstance(recipe.fuse, Compare)
+    _train_networks(plan, _receipts(plan), progress)
     try:
         if _too_large(plan):
             trained = train_streaming(plan, progress)

@@ -5,12 +5,14 @@ records/<modality>/bucket-*.parquet  keys, where they came from, payloads or URI
 features/<modality>/bucket-*.parquet key and feature vector, one row a key
 fused/bucket-*.parquet               what people read: one row a key, all modalities
 dead_letters/<step>/<modality>/      records that could not be used, and why
-fitted/                              what was fitted: arrays (npz) and JSON, no pickle
+fitted/                              what was fitted: arrays (npz), networks (safetensors) and JSON
 statistics/                          mergeable sums of buckets, from which it was fitted
 model/                               the trained model: model.json, and its estimators (skops)
 predictions/                         out-of-fold and test predictions, or those of `predict`
 report/                              audit.json, metrics.json, index.html
 receipts/<step>/<modality>/          one a step and bucket: what is done, and from what
+run.log, launcher.log                what Beam and workers said, and a detached launcher
+job.json                             who is or was at work on it: what `sensorium status` reads
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from schemas import storage
 
 FUSED = "fused"  # stands for the modality in the receipts of steps that concern all of them
 
+LOGS = ("run.log", "launcher.log")  # of the last job, where the output is local
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -29,7 +33,7 @@ class Layout:
     root: str
     buckets: int
 
-    def _bucket(self, folder: str, bucket: int, ending: str) -> str:
+    def _bucket(self, folder: str, bucket: int, ending: str = ".parquet") -> str:
         # One width in an output, so that names are in the order of buckets.
         width = max(5, len(str(self.buckets)))
         return self.at(folder, f"bucket-{bucket:0{width}d}-of-{self.buckets:0{width}d}{ending}")
@@ -58,25 +62,29 @@ class Layout:
         """A path below the output, without the output's own."""
         return path.removeprefix(self.root).lstrip("/")
 
+    def tables(self, folder: str) -> list[str]:
+        """The Parquet files that a folder may hold, one a bucket."""
+        return [self._bucket(folder, bucket) for bucket in range(self.buckets)]
+
     def records(self, modality: str, bucket: int) -> str:
         """Records of one modality and bucket."""
-        return self._bucket(f"records/{modality}", bucket, ".parquet")
+        return self._bucket(f"records/{modality}", bucket)
 
     def features(self, modality: str, bucket: int) -> str:
         """Features of one modality and bucket."""
-        return self._bucket(f"features/{modality}", bucket, ".parquet")
+        return self._bucket(f"features/{modality}", bucket)
 
     def fused(self, bucket: int) -> str:
         """The fused data set's rows of one bucket."""
-        return self._bucket("fused", bucket, ".parquet")
+        return self._bucket("fused", bucket)
 
     def predictions(self, bucket: int) -> str:
         """Predictions for new records of one bucket."""
-        return self._bucket("predictions", bucket, ".parquet")
+        return self._bucket("predictions", bucket)
 
     def dead_letters(self, step: str, modality: str, bucket: int) -> str:
         """Records of one bucket that a step could not use."""
-        return self._bucket(f"dead_letters/{step}/{modality}", bucket, ".parquet")
+        return self._bucket(f"dead_letters/{step}/{modality}", bucket)
 
     def receipt(self, step: str, modality: str, bucket: int) -> str:
         """The receipt that a step is done for one modality and bucket."""
@@ -121,6 +129,16 @@ class Layout:
         return self.at("report", "index.html")
 
     @property
+    def begun(self) -> str:
+        """The sign that a worker of the last run was there."""
+        return self.at("receipts", "begun.json")
+
+    @property
     def state(self) -> str:
         """What each step was last run with: how a new run knows what is stale."""
         return self.at("receipts", "state.json")
+
+    @property
+    def job(self) -> str:
+        """The last job on this output: which process, how it goes or how it ended."""
+        return self.at("job.json")

@@ -82,7 +82,7 @@ def audit_of(totals: Totals, plan: Plan) -> dict[str, Any]:
     """
 
     def counts(step: str, name: str) -> dict[str, int]:
-        own = {n: c for (s, m, n), c in totals.items() if (s, m) == (step, name)}
+        own = {n: c for (s, m, n), c in sorted(totals.items()) if (s, m) == (step, name)}
         own.pop(DIGEST, None)
         number = own.pop(RECEIPTS, plan.buckets)
         if number != plan.buckets:

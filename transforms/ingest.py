@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 
@@ -9,6 +12,9 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from schemas import storage
+from schemas.errors import DataError
+from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.receipts import Receipt
 from transforms.records.ingesting import ingest_bucket, source_of
@@ -53,7 +59,7 @@ class ReadRows(beam.PTransform):
         return (
             begin
             | beam.Impulse()
-            | "Parts" >> beam.FlatMap(parts_of, self.plan).with_output_types(Work)
+            | "Parts" >> beam.FlatMap(parts_of, self.plan, versions()).with_output_types(Work)
             | "Spread" >> beam.GroupByKey()  # so that workers share the parts
             | "Read" >> beam.FlatMap(read_bucketed, self.plan).with_output_types(Bucketed)
             | CutBlocks(self.plan)
@@ -82,8 +88,38 @@ def block_size(plan: Plan) -> int:
     return plan.buckets // BLOCKS if plan.buckets > MOST_BUCKETS else 1
 
 
-def parts_of(_: bytes, plan: Plan) -> Iterator[Work]:
-    """The parts of all sources, numbered."""
+def versions() -> dict[str, str]:
+    """Versions of what a file's bytes depend on, or what is sent to a worker, in this process."""
+    return {
+        "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "Apache Beam": beam.__version__,
+        "NumPy": np.__version__,
+        "PyArrow": pa.__version__,
+    }
+
+
+def parts_of(_: bytes, plan: Plan, launcher: dict[str, str]) -> Iterator[Work]:
+    """The parts of all sources, numbered: the first thing that a worker does.
+
+    It leaves a sign of itself, for the launcher that waits for workers.
+
+    Args:
+        _: what starts it all.
+        plan: of the run.
+        launcher: versions there.
+
+    Raises:
+        DataError: if the worker's versions are not the launcher's.
+    """
+    own = versions()
+    differ = [f"{n} {own[n]}, not {launcher[n]}" for n in launcher if own[n] != launcher[n]]
+    if differ:
+        raise DataError(
+            f"the workers have other versions than the launcher: {'; '.join(differ)}: install the "
+            "same there, or run the launcher where they are the same"
+        )
+    sign = json.dumps({"host": socket.gethostname()}).encode()
+    storage.write_bytes(Layout(plan.output, plan.buckets).begun, sign)
     yield from enumerate(
         (name, part, i == 0)
         for name in plan.branches

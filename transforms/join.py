@@ -17,8 +17,8 @@ from transforms.fusion.fusing import (
     group_statistics,
     merge_statistics,
     needs_statistics,
+    passes_of,
     statistics_size,
-    tree_of_plan,
 )
 from transforms.fusion.grouping import in_order, merge_sizes
 from transforms.fusion.splitting import Splits
@@ -66,7 +66,8 @@ def upstream_of(grouped: tuple[int, Iterable[tuple[str, str]]], plan: Plan) -> T
 
 
 class FitFusion(beam.PTransform):
-    """Learn scaling and projections from the sums of all buckets: one fingerprint comes out.
+    """Learn scaling, projections and what stands in for missing modalities from the sums of all
+    buckets, in as many passes as it takes: one fingerprint comes out.
 
     Args:
         plan: of the run.
@@ -88,7 +89,7 @@ class FitFusion(beam.PTransform):
             | "Groups of buckets" >> beam.GroupByKey()
         )
         before: Any = ""
-        for level in range(tree_of_plan(plan).levels):
+        for level in range(passes_of(plan)):
             again = "" if level == 0 else f", level {level}"
             finished = (
                 grouped

@@ -153,13 +153,46 @@ class Hierarchical(Strategy):
     )
 
 
+class Deep(Strategy):
+    """A network of one token a modality, masked fusion of those present, and a joint head.
+
+    It is trained on the labels, and the vector that its joint head reads is the fused one.
+    """
+
+    method: Literal["deep"] = Field(description=_METHOD)
+    dimension: int = Field(
+        default=64, ge=4, le=1024, multiple_of=4, description="Of tokens and of the fused vector"
+    )
+    pooling: Literal["gated", "attention"] = Field(
+        default="gated",
+        description="How tokens become one: weighed by gates, or the mean of what they make of "
+        "each other by self-attention",
+    )
+    modality_dropout: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="Share of modalities that a training row loses, drawn for each key and epoch",
+    )
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values set to 0")
+    auxiliary: float = Field(
+        default=1.0, ge=0, description="Weight of the losses of heads on each modality alone"
+    )
+    learning_rate: float = Field(default=0.001, gt=0, description="Of AdamW, after the warm-up")
+    weight_decay: float = Field(default=1.0, ge=0, description="Of AdamW")
+    epochs: int = Field(
+        default=100, ge=1, description="Most passes over the rows; an inner fold says when to stop"
+    )
+    seed: int = Field(default=0, ge=0, description="Another seed, other initial weights and draws")
+
+
 def concatenate_is_the_default(value: Any) -> Any:
     """A strategy as it is written, with its method."""
     return {"method": "concatenate", **value} if isinstance(value, dict) else value
 
 
 One = Annotated[
-    Concatenate | Average | Weighted | Hierarchical,
+    Concatenate | Average | Weighted | Hierarchical | Deep,
     Field(discriminator="method"),
     BeforeValidator(concatenate_is_the_default),
 ]
@@ -184,17 +217,23 @@ class Compare(Options):
 
 
 Fuse = Annotated[
-    Concatenate | Average | Weighted | Hierarchical | Compare, Field(discriminator="method")
+    Concatenate | Average | Weighted | Hierarchical | Deep | Compare, Field(discriminator="method")
 ]
 
 
 def needs_choice(fuse: Options) -> bool:
-    """Whether what a strategy looks like must first be found by looking at features."""
+    """Whether a strategy must first be found, or a network trained, by looking at features."""
     if isinstance(fuse, Hierarchical):
         return isinstance(fuse.tree, str)
     if isinstance(fuse, Weighted):
         return fuse.of == "features" and isinstance(fuse.weights, str)
-    return isinstance(fuse, Compare)
+    return isinstance(fuse, Compare | Deep)
+
+
+def networks_of(fuse: Options) -> list[Deep]:
+    """The strategies that need a trained network, each once."""
+    every = fuse.strategies.values() if isinstance(fuse, Compare) else [fuse]
+    return list(dict.fromkeys(one for one in every if isinstance(one, Deep)))
 
 
 def learns_from_labels(fuse: Options) -> bool:
@@ -203,7 +242,21 @@ def learns_from_labels(fuse: Options) -> bool:
         return fuse.of == "decisions" or isinstance(getattr(fuse, "weights", None), str)
     if isinstance(fuse, Hierarchical):
         return isinstance(fuse.tree, str) or fuse.tree.of == "decisions"
-    return isinstance(fuse, Compare)
+    return isinstance(fuse, Compare | Deep)
+
+
+def has_features_of_several(fuse: Options) -> bool:
+    """Whether a strategy may make one vector of several modalities' features."""
+    if isinstance(fuse, Average | Weighted):
+        return fuse.of == "features"
+    if isinstance(fuse, Compare):
+        return any(has_features_of_several(one) for one in fuse.strategies.values())
+    if isinstance(fuse, Hierarchical):
+        return isinstance(fuse.tree, str) or has_features_of_several(fuse.tree)
+    if isinstance(fuse, Node):
+        below = [part for part in fuse.parts if isinstance(part, Node)]
+        return fuse.of == "features" or any(has_features_of_several(part) for part in below)
+    return True
 
 
 def check_names(fuse: Options, names: list[str], where: tuple[str | int, ...]) -> None:

@@ -12,6 +12,7 @@ from schemas.options.fuse import (
     Average,
     Compare,
     Concatenate,
+    Deep,
     Hierarchical,
     Node,
     Weighted,
@@ -32,6 +33,9 @@ STRATEGIES = [
     "{method: hierarchical, tree: {parts: [[image, facts], sound], of: decisions, rule: mean}}",
     "{method: hierarchical, tree: {parts: [{parts: [image, facts], dimension: 8}, sound],"
     " method: average, dimension: 8}}",
+    "{method: deep}",
+    "{method: deep, pooling: attention, dimension: 8, seed: 3}",
+    "{method: compare, strategies: {a: {}, b: {method: deep}}}",
     "{method: compare}",
     "{method: compare, keep_modalities: true,"
     " strategies: {a: {pca: 3}, b: {method: hierarchical}}}",
@@ -113,7 +117,8 @@ STRATEGIES = [
         ),
         (
             "{method: compare, strategies: {a: {pca: 3}, b: {method: averag}}}",
-            "strategies.b.method: must be one of concatenate, average, weighted, hierarchical, "
+            "strategies.b.method: must be one of "
+            "concatenate, average, weighted, hierarchical, deep, "
             "got 'averag'; did you mean 'average'?",
         ),
         (
@@ -183,6 +188,7 @@ def test_what_learns_from_labels_needs_a_target(folder: Path, fuse: str) -> None
             False,
             True,
         ),
+        (Deep(method="deep"), True, True),
         (Compare(method="compare"), True, True),
     ],
 )
@@ -199,3 +205,26 @@ def test_several_modalities_are_needed(folder: Path, method: str) -> None:
     assert f"fuse.method: {method} needs two modalities or more" in problems(
         f"{text}fuse: {{method: {method}}}"
     )
+
+
+def test_conditional_means_need_features_of_several_modalities(folder: Path) -> None:
+    for fuse in (
+        "{method: average, of: decisions}",
+        "{method: weighted, of: decisions, weights: stacking}",
+        "{method: hierarchical, tree: {parts: [image, facts, sound], of: decisions}}",
+        "{method: compare, strategies: {a: {method: average, of: decisions},"
+        " b: {method: average, of: decisions, rule: mean}}}",
+    ):
+        found = problems(f"{GOOD}fuse: {fuse}\n", "join.missing=conditional")
+        assert "join.missing: conditional is for features of several modalities" in found
+        assert len(found.splitlines()) == 1
+    for fuse in (
+        "{method: concatenate}",
+        "{method: average, dimension: 3}",
+        "{method: hierarchical, tree: auto}",
+        "{method: hierarchical, tree: {parts: [[image, facts], sound], of: decisions}}",
+        "{method: compare}",
+    ):
+        recipe = load(f"{GOOD}fuse: {fuse}\n", "join.missing=conditional")
+        assert recipe.join.missing == "conditional"
+    assert "nothing is missing" in problems(GOOD, "join={missing: conditional, how: inner}")

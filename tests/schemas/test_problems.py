@@ -29,7 +29,7 @@ from texts import GOOD, changed, problems
             "hog:",
             "hogg:",
             "7: modalities.image.extract.hogg: unknown name 'hogg'; did you mean 'hog'? "
-            "known are: hog, sift, color, lbp, pixels, hu, onnx, handler",
+            "known are: hog, sift, fisher, color, lbp, pixels, hu, onnx, handler",
         ),
         (
             "hog: {size: 32}",
@@ -157,7 +157,8 @@ def test_one_line_a_problem(folder: Path, old: str, new: str, expected: str) -> 
         ("fuse:", "fuse: must be a mapping, got nothing"),
         (
             "fuse: {method: averag}",
-            "fuse.method: must be one of concatenate, average, weighted, hierarchical, compare, "
+            "fuse.method: must be one of "
+            "concatenate, average, weighted, hierarchical, deep, compare, "
             "got 'averag'; did you mean 'average'?",
         ),
         (

@@ -1,6 +1,7 @@
 """What a strategy is made of: parts that become one vector, and decisions on several vectors.
 
     concatenate              one head, modalities side by side
+    deep                     one head, all modalities; a trained network makes its vector
     average, weighted        of features: one head, modalities in a shared space; of decisions: a
                              head a modality, and a decision above them
     hierarchical             the recipe's tree: below its decisions, every part of features is a
@@ -19,6 +20,7 @@ from typing import Literal
 from schemas.options.fuse import (
     Average,
     Concatenate,
+    Deep,
     Hierarchical,
     Learned,
     Node,
@@ -30,7 +32,7 @@ from schemas.options.fuse import (
 AHEAD = 4
 """Canonical variables are looked for among this many times as many principal components."""
 
-Fuse = Concatenate | Average | Weighted | Hierarchical
+Fuse = Concatenate | Average | Weighted | Hierarchical | Deep
 """A strategy whose shape is known; see `schemas.options.fuse.needs_choice`."""
 
 
@@ -49,6 +51,7 @@ class Part:
         shares: weights of the parts in an average; None: all the same.
         shared: in which space parts are averaged: `pca`, that of their own components, or `cca`,
             that of the variables which all parts together explain best.
+        network: the strategy whose network makes the vector, from features as they are.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Part:
     whole: bool = False
     shares: tuple[float, ...] | None = None
     shared: Literal["pca", "cca"] = "pca"
+    network: Deep | None = None
 
     @property
     def learns(self) -> bool:
@@ -107,14 +111,14 @@ class Tree:
     def levels(self) -> int:
         """Passes over the training rows that the fit of the heads takes."""
         every = [part for head in self.heads for part in head.everything()]
-        return 1 + max(part.level for part in every if part.learns)
+        return 1 + max((part.level for part in every if part.learns), default=0)
 
 
 def tree_of(fuse: Fuse, modalities: Sequence[str]) -> Tree:
     """The strategy on some or all of a recipe's modalities.
 
     Args:
-        fuse: the strategy; `needs_choice` is false for it.
+        fuse: the strategy, with nothing left open.
         modalities: those to fuse, in the recipe's order; at least one.
     """
     if isinstance(fuse, Hierarchical):
@@ -122,6 +126,8 @@ def tree_of(fuse: Fuse, modalities: Sequence[str]) -> Tree:
         found = _of_node(fuse.tree, fuse.scale, frozenset(modalities))
         assert found is not None, "at least one modality is in the tree"
         return Tree(tuple(_heads(found)), found if isinstance(found, Decision) else None)
+    if isinstance(fuse, Deep):
+        return Tree((Part("+".join(modalities), tuple(modalities), network=fuse),))
     if isinstance(fuse, Concatenate):
         return Tree((_join([_leaf(fuse.scale, m, _components(fuse, m)) for m in modalities]),))
     weights = fuse.weights if isinstance(fuse, Weighted) else None

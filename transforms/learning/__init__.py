@@ -7,7 +7,7 @@
   `choosing`: which strategy; `training`: all of it together; `model`: what comes out.
 - `streaming`: the same for more rows than memory holds. `closed_form`: LDA, naive Bayes, QDA and
   ridge from second moments alone; `curves`: how much to shrink, from those of the folds.
-- `missing`: a normal distribution a class for rows that lack modalities; `em`: its fit.
+- `network`: training the networks of `deep`, the only place that JAX is imported.
 - `calibration`: temperature scaling and the reliability curve.
 - `metrics`: how good predictions are, as JSON-ready numbers; `comparing`: intervals of these,
   comparisons over folds, the simplest of the best.
@@ -15,6 +15,6 @@
   `similarity` and `domains`; `coral`: features of one domain aligned with those of another.
 - `artefacts`: a model as files and back, without pickle; `predicting`: its use on new records.
 
-Arrays in, arrays out: nothing here but `dataset` and `predicting` reads or writes a file, and
-nothing knows Beam.
+Arrays in, arrays out: nothing here but `dataset`, `predicting` and `network` reads or writes a
+file, and nothing knows Beam.
 """

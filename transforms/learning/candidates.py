@@ -17,7 +17,7 @@ from transforms.learning.fitting import Family, Fitted, Rows, Task, find_basis
 from transforms.learning.gaussian import LDA, NAIVE_BAYES, QDA
 from transforms.learning.linear import LOGISTIC, RIDGE, SVM
 
-Name = Literal["logistic", "lda", "naive_bayes", "qda", "svm", "boosting", "ridge"]
+Name = Literal["logistic", "lda", "naive_bayes", "qda", "svm", "boosting", "ridge", "network"]
 
 _FAMILIES: dict[str, Family] = {
     "logistic": LOGISTIC,
@@ -40,6 +40,10 @@ class Candidate:
 
     model: Name
     options: dict[str, Any]
+
+
+NETWORK = Candidate("network", {})
+"""The joint head of a trained network, on the vector that this network makes."""
 
 
 def candidates_of(models: Models, task: Task) -> list[Candidate]:

@@ -1,6 +1,7 @@
 """Choosing: what a strategy looks like, where that is left to cross-validation.
 
     compare                 strategies judged on the same folds; the simplest of the best is taken
+    deep                    nothing: its networks are trained beforehand
     hierarchical, auto/cka  modalities are merged as long as that makes predictions better
     weighted features       weights from how good each modality is alone
 
@@ -22,6 +23,7 @@ import numpy as np
 from schemas.options.fuse import (
     Average,
     Compare,
+    Deep,
     Hierarchical,
     Node,
     Weighted,
@@ -99,7 +101,7 @@ def choose(heads: Heads, fuse: Chosen) -> Choice:
     """
     whole = _View(heads)
     choice = _settle(whole, fuse)
-    if not needs_choice(fuse):
+    if not needs_choice(fuse) or isinstance(fuse, Deep):
         return choice
     nested = None
     if heads.blocks > 2:

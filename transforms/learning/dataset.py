@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,13 @@ from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.recipe import TARGET
 from schemas.tables import matrix, read_table
+from transforms.fusion.fitted import Fusion, fusion_of
 from transforms.fusion.fusing import load_fusion
 from transforms.fusion.joining import feature_names, group_sizes, join_bucket
 from transforms.fusion.splitting import Splits, split_by_group, split_by_key
-from transforms.fusion.strategies import Fusion, fit_rows
+from transforms.fusion.strategies import fit_rows
 from transforms.fusion.trees import Part, Tree
+from transforms.learning.network.bank import Bank
 from transforms.learning.problem import TrainingSet
 
 
@@ -56,10 +58,15 @@ class LabelledRows:
         )
 
 
-def labelled_rows(plan: Plan) -> Iterator[LabelledRows]:
-    """The labelled rows of a data set, a bucket at a time, from features and target records."""
+def labelled_rows(plan: Plan, buckets: Iterable[int] | None = None) -> Iterator[LabelledRows]:
+    """The labelled rows of a data set, a bucket at a time, from features and target records.
+
+    Args:
+        plan: of the run.
+        buckets: those that are wanted, in any order; None: all.
+    """
     splits = _splits(plan)
-    for bucket in range(plan.buckets):
+    for bucket in range(plan.buckets) if buckets is None else buckets:
         joined = join_bucket(plan, bucket, splits)
         labelled = pc.is_valid(joined.label).to_numpy(zero_copy_only=False)
         rows = pa.array(labelled)
@@ -71,7 +78,7 @@ def labelled_rows(plan: Plan) -> Iterator[LabelledRows]:
             domain=_texts(joined.domain.filter(rows)),
             fold=joined.fold[labelled],
             present=joined.present[labelled],
-            blocks={m.name: joined.features(m.name)[labelled] for m in plan.modalities},
+            blocks={name: block[labelled] for name, block in joined.all_features().items()},
             rows=labelled,
         )
 
@@ -114,7 +121,12 @@ def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
         X = np.concatenate(vectors)
         final = {name: X[:, start:stop] for name, (start, stop) in heads.items()}
 
+    domain = whole["domain"] if recipe.train and recipe.train.domain is not None else None
+    bank = Bank(plan.output, whole["fold"], domain)
+
     def fit(training: np.ndarray, part: Part) -> Fusion:
+        if part.network is not None:
+            return fusion_of(bank.of(part.network, training).of(part.modalities))
         own = {name: dimensions[name] for name in part.modalities}
         missing = recipe.join.missing
         return fit_rows(Tree((part,)), missing, blocks, whole["present"], training, own)
@@ -128,7 +140,7 @@ def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
         present=whole["present"],
         fit=fit,
         groups=whole["group"] if recipe.split.group is not None else None,
-        domain=whole["domain"] if recipe.train and recipe.train.domain is not None else None,
+        domain=domain,
         final=final,
     )
 

@@ -38,7 +38,7 @@ def explain(heads: Heads, fuse: Fuse, fused: Judged, output: np.ndarray) -> dict
         intervals: of the metrics in cross-validation and on the test; see `comparing.bootstrap`.
         reliability: of a classification, out of fold; see `calibration.reliability`.
         subsets: score of each set of modalities, with the candidates chosen for all of them;
-            null with more than 6.
+            of `deep`, what its networks say where the others are missing; null with more than 6.
         shapley: what each modality adds; see `understanding.shapley_values`; null likewise.
         removal: score as modalities are removed from the rows that are predicted; see
             `understanding.removal_curve`; null with one modality.

@@ -102,7 +102,8 @@ def judge(heads: Heads, tree: Tree) -> Judged:
     on the rows that it is judged on.
     """
     problem = heads.problem
-    learns = problem.classes is not None or len(heads.candidates) > 1 or tree.decision is not None
+    several = any(len(heads.candidates_of(head)) > 1 for head in tree.heads)
+    learns = problem.classes is not None or several or tree.decision is not None
     nested = learns and heads.blocks > 2
     found = {head.name: heads.of(head, nested=learns) for head in tree.heads}
     picks, decision = _choose(

@@ -115,6 +115,28 @@ def fit_ridge(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
     return found
 
 
+def estimator_of(coef: np.ndarray, intercept: np.ndarray, classes: bool) -> Any:
+    """The scikit-learn estimator of given coefficients.
+
+    Args:
+        coef: float64[k, D]: scores of k classes 0 to k - 1, whose softmax are the probabilities;
+            or of one number.
+        intercept: float64[k].
+        classes: whether there are classes.
+    """
+    if not classes:
+        found = Ridge()
+        found.coef_, found.intercept_ = coef[0], float(intercept[0])
+    else:
+        found = LogisticRegression()
+        found.classes_ = np.arange(len(coef))
+        if len(coef) == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        found.coef_, found.intercept_ = coef, intercept
+    found.n_features_in_ = coef.shape[1]
+    return found
+
+
 LOGISTIC = Family(fit_logistic)
 SVM = Family(fit_svm)
 RIDGE = Family(fit_ridge, tasks=("regression",))

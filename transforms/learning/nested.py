@@ -23,11 +23,10 @@ from typing import Any
 import numpy as np
 
 from transforms.fusion.trees import Part
-from transforms.learning.candidates import Candidate, fit_rows
+from transforms.learning.candidates import NETWORK, Candidate, fit_rows
+from transforms.learning.linear import estimator_of
+from transforms.learning.network.jobs import BLOCKS, block_of
 from transforms.learning.problem import Problem
-
-BLOCKS = 8
-"""Most blocks of folds that are left out in pairs: 28 fits of each candidate."""
 
 
 @dataclass
@@ -119,14 +118,21 @@ class Heads:
     @property
     def block(self) -> np.ndarray:
         """int[n]: the block of each training row; -1 of test rows."""
-        fold = self.problem.data.fold
-        position = np.searchsorted(self.problem.folds, fold) % BLOCKS
+        position = block_of(self.problem.folds, self.problem.data.fold)
         return np.where(self.problem.train, position, -1)
 
     @property
     def blocks(self) -> int:
         """Number of blocks."""
         return min(len(self.problem.folds), BLOCKS)
+
+    def candidates_of(self, part: Part) -> list[Candidate]:
+        """What a head chooses from.
+
+        Of a network it is its joint head alone: other models would be fitted to vectors of rows
+        whose labels have made these vectors what they are, and be far too sure.
+        """
+        return self.candidates if part.network is None else [NETWORK]
 
     def fit(
         self, part: Part, candidates: Sequence[Candidate], rows: np.ndarray
@@ -138,6 +144,10 @@ class Heads:
         """
         problem, data = self.problem, self.problem.data
         X, here = data.vectors(rows, part), data.has(part)
+        prior = problem.prior(rows)
+        if part.network is not None:
+            head = estimator_of(*data.joint_head(rows, part), problem.classes is not None)
+            return [FittedHead(head, True, prior)], X
         if X.shape[1] == 0:
             raise ValueError(f"the fused vector of {part.name} has no dimensions")
         if not np.isfinite(X).all():
@@ -151,7 +161,6 @@ class Heads:
             # What stands in for the part is the same in all rows, so that models say the prior.
             chosen = rows
         fits = fit_rows(candidates, X[chosen], problem.y[chosen], data.fold[chosen])
-        prior = problem.prior(rows)
         return [FittedHead(f.estimator, f.converged, prior) for f in fits], X
 
     def of(self, part: Part, nested: bool = True) -> Outputs:
@@ -202,6 +211,7 @@ class Heads:
     def _find(self, part: Part, nested: bool, view: int | None = None) -> Outputs:
         """The outputs of a head; with a view, only what `seen_from` needs of them."""
         problem, data, block = self.problem, self.problem.data, self.block
+        candidates = self.candidates_of(part)
         views = list(range(self.blocks)) if view is None else [view]
         held = [problem.held(fold) for fold in problem.folds]
         jobs: list[tuple[np.ndarray, tuple[int, ...]]] = [
@@ -213,12 +223,12 @@ class Heads:
 
         def work(job: tuple[np.ndarray, tuple[int, ...]]) -> list[tuple[np.ndarray, bool]]:
             rows = job[0]
-            fits, X = self.fit(part, self.candidates, problem.train & ~rows)
+            fits, X = self.fit(part, candidates, problem.train & ~rows)
             here = data.has(part)[rows]
             return [(f.outputs(problem, X[rows], here), f.converged) for f in fits]
 
-        n = len(self.candidates)
-        found = Outputs(part, self.candidates, [problem.empty() for _ in range(n)], {}, [True] * n)
+        n = len(candidates)
+        found = Outputs(part, candidates, [problem.empty() for _ in range(n)], {}, [True] * n)
         if nested:
             found.twice = {b: [problem.empty() for _ in range(n)] for b in views}
         for done, (job, results) in enumerate(zip(jobs, self.pool.map(work, jobs), strict=True), 1):

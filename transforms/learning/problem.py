@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.fusion.decisions import prior_of
-from transforms.fusion.strategies import Fusion
+from transforms.fusion.fitted import Fusion
+from transforms.fusion.network import Network
 from transforms.fusion.trees import Part
 from transforms.learning import metrics
 from transforms.learning.fitting import Task
@@ -66,9 +67,19 @@ class TrainingSet:
 
     def vectors(self, rows: np.ndarray, part: Part) -> np.ndarray:
         """float32[n, k] of all rows, with whatever is fitted being fitted on `rows` alone."""
-        if self.final is not None and part.name in self.final and (rows == ~self.test).all():
+        if self.final is not None and self._is_final(rows, part):
             return self.final[part.name]  # that is what the workers fitted and wrote
         return self.fit(rows, part).apply(self.blocks, self.present)
+
+    def joint_head(self, rows: np.ndarray, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients and intercepts of the joint head of the network trained on `rows`."""
+        network = self.fit(rows, part).heads[0]
+        assert isinstance(network, Network)
+        return network.joint_head()
+
+    def _is_final(self, rows: np.ndarray, part: Part) -> bool:
+        assert self.final is not None
+        return part.name in self.final and bool((rows == ~self.test).all())
 
 
 class Problem:

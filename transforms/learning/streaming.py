@@ -4,32 +4,41 @@
     stochastic gradient descent over the buckets  ->  logistic regression
     every bucket once more  ->  out-of-fold and test predictions
 
+The statistics are made here, from the features of all buckets, and not by the pass of the join that
+fits the fusion. There each group of buckets would write 4 D^2 bytes for each fold and pattern of
+modalities: of 8,000 rows that is more than their features are, 4 D bytes a row, from D = 230 with 5
+folds and 7 patterns. To make them takes one process less than three times as long as reading the
+features (`infra.benchmarks.statistics`), which have to be read again for the predictions anyway.
+
 What is held is the statistics, the models and, of each row, its key, label and outputs. Models are
-linear, on modalities side by side; what is fitted for a fold has not seen its rows.
+linear, on modalities side by side or on the vectors of networks that are trained before; what is
+fitted for a fold has not seen its rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import SGDClassifier
 
-from schemas.options.fuse import Concatenate
+from schemas.options.fuse import Concatenate, Deep, Scale
 from schemas.plan import Plan
 from schemas.recipe import TARGET, Recipe
 from transforms.fusion.collecting import Rows, collect
-from transforms.fusion.fusing import load_fusion
+from transforms.fusion.fitted import Fusion, fusion_of
+from transforms.fusion.fusing import load_fusion, load_network
 from transforms.fusion.statistics import Statistics
-from transforms.fusion.strategies import Fusion
 from transforms.learning.calibration import Temperature, fit_temperature
-from transforms.learning.candidates import Candidate, candidates_of
+from transforms.learning.candidates import NETWORK, Candidate, candidates_of
 from transforms.learning.closed_form import Linear, lda, normal_equations, ridge
 from transforms.learning.curves import lda_curve, standardiser
 from transforms.learning.dataset import LabelledRows, labelled_rows, nothing_to_learn
+from transforms.learning.linear import estimator_of
 from transforms.learning.model import HeadModel, Model
+from transforms.learning.network.jobs import Job
 from transforms.learning.problem import Problem, TrainingSet
 from transforms.learning.training import Trained
 
@@ -82,8 +91,10 @@ def check_recipe(recipe: Recipe) -> None:
     """Raise CannotStream unless training can be done a bucket at a time."""
     assert recipe.train is not None
     fuse = recipe.fuse
-    if not isinstance(fuse, Concatenate) or fuse.pca is not None:
-        raise CannotStream("fuse must be `concatenate` without `pca`")
+    if not isinstance(fuse, Concatenate | Deep) or getattr(fuse, "pca", None) is not None:
+        raise CannotStream("fuse must be `concatenate` without `pca`, or `deep`")
+    if recipe.join.missing == "conditional":
+        raise CannotStream("join.missing must be `mean` or `zero`")
     models = {"logistic", "lda", "ridge"}
     named = {name for name, _ in recipe.train.models if getattr(recipe.train.models, name)}
     if named - models:
@@ -120,12 +131,14 @@ def train_streaming(plan: Plan, progress: Callable[[str], None]) -> Trained:
     statistics = collect(parts())
     problem = _problem(known, task)
     names = tuple(m.name for m in plan.modalities)
+    deep = isinstance(recipe.fuse, Deep)
     sets = list(dict.fromkeys([names, *((name,) for name in names)]))
     candidates = candidates_of(recipe.train.models, task)
-    fusion = load_fusion(plan.output)
-    jobs = [
-        _Job(recipe, problem, _subset(statistics, chosen), chosen, candidates, fusion)
-        for chosen in sets
+    fusion = None if deep else load_fusion(plan.output)
+    jobs = [_of_networks(plan, problem)] if deep else []
+    jobs += [
+        _linear(recipe, problem, _subset(statistics, chosen), chosen, candidates, fusion)
+        for chosen in (sets[1:] if deep else sets)
     ]
     for epoch in range(EPOCHS if any(c.model == "logistic" for c in candidates) else 0):
         progress(f"gradient descent, pass {epoch + 1} of {EPOCHS}")
@@ -168,59 +181,30 @@ def _problem(known: list[LabelledRows], task: Any) -> Problem:
     return Problem(TrainingSet(keys, labels, fold, fold < 0, {}, present, fit), task)
 
 
+Vectors = Callable[[LabelledRows, tuple[str, ...]], np.ndarray]
+"""float64[n, D] of some modalities of rows."""
+
+
+@dataclass(eq=False)
 class _Job:
-    """The models of one set of modalities: of each fold, and at last (-1) of all rows."""
+    """The models of one set of modalities: of each fold, and at last (-1) of all rows.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        problem: Problem,
-        statistics: Statistics,
-        names: tuple[str, ...],
-        candidates: list[Candidate],
-        fusion: Fusion,
-    ) -> None:
-        fuse = recipe.fuse
-        assert isinstance(fuse, Concatenate)
-        self.problem, self.names, self.candidates = problem, names, candidates
-        self.outputs = [problem.empty() for _ in candidates]
-        scale, missing = fuse.scale, recipe.join.missing
-        shrinkage = None
-        if any(c.options.get("shrinkage") == "auto" for c in candidates):
-            shrinkage = lda_curve(statistics, SHRINKAGES, scale, missing).best
-        self.scalers: dict[int, _Scaler] = {}
-        self.models: dict[int, list[Linear | SGDClassifier]] = {}
-        for fold, rest in [*((k, r) for k, r, _ in statistics.leave_out()), (-1, statistics)]:
-            scaler = _Scaler(*standardiser(rest, scale, missing))
-            if fold < 0:
-                # The final model reads the data set's vectors, so it is fitted to these: what
-                # scales them has seen rows without a label, too.
-                scaler = _Scaler.of(fusion, names)
-            self.scalers[fold] = scaler
-            made = rest.filled(scaler.fill).scaled(scaler.shift, scaler.factor)
-            self.models[fold] = [self._fit(c, made, shrinkage) for c in candidates]
+    Attributes:
+        problem: what is learnt.
+        names: the modalities.
+        candidates: in order.
+        vectors: of each fold, what rows become.
+        models: of each fold, those of the candidates.
+    """
 
-    def _fit(
-        self, candidate: Candidate, made: Statistics, shrinkage: float | None
-    ) -> Linear | SGDClassifier:
-        if candidate.model == "lda":
-            own = candidate.options["shrinkage"]
-            if own == "auto":
-                assert shrinkage is not None
-                own = shrinkage
-            model = lda(made.by_class(), own)
-            return self._in_order(model, made.classes)
-        if candidate.model == "ridge":
-            return ridge(normal_equations(made), candidate.options["alpha"])
-        alpha = 1 / (candidate.options["C"] * max(made.count, 1))
-        # Without averaging: steps shrink as 1 / t anyway, and an average remembers the first ones.
-        return SGDClassifier("log_loss", alpha=alpha, random_state=0, shuffle=True)
+    problem: Problem
+    names: tuple[str, ...]
+    candidates: list[Candidate]
+    vectors: dict[int, Vectors] = field(default_factory=dict)
+    models: dict[int, list[Linear | SGDClassifier]] = field(default_factory=dict)
 
-    def _in_order(self, model: Linear, classes: tuple[str, ...]) -> Linear:
-        """The model for the classes of the training rows: the test may have others."""
-        assert self.problem.classes is not None
-        at = [classes.index(c) for c in self.problem.classes.tolist()]
-        return Linear(model.coef[at], model.intercept[at], model.output)
+    def __post_init__(self) -> None:
+        self.outputs = [self.problem.empty() for _ in self.candidates]
 
     def descend(self, rows: LabelledRows) -> None:
         """One pass of gradient descent over the training rows of a bucket."""
@@ -234,7 +218,7 @@ class _Job:
             chosen = order[(rows.fold[order] >= 0) & (rows.fold[order] != fold)]
             for start in range(0, len(chosen) if learners else 0, BATCH):
                 some = chosen[start : start + BATCH]
-                X = self.scalers[fold](rows.take(some), self.names)
+                X = self.vectors[fold](rows.take(some), self.names)
                 for model in learners:
                     model.partial_fit(X, y[some], classes=np.arange(len(problem.classes)))
 
@@ -244,7 +228,7 @@ class _Job:
             chosen = np.flatnonzero(rows.fold == fold)
             for start in range(0, len(chosen), BATCH):
                 some = chosen[start : start + BATCH]
-                X = self.scalers[fold](rows.take(some), self.names)
+                X = self.vectors[fold](rows.take(some), self.names)
                 for output, model in zip(self.outputs, self.models[fold], strict=True):
                     linear = linear_of(model)
                     said = linear.decision(X)
@@ -263,6 +247,78 @@ class _Job:
         return best, heat, output
 
 
+def _linear(
+    recipe: Recipe,
+    problem: Problem,
+    statistics: Statistics,
+    names: tuple[str, ...],
+    candidates: list[Candidate],
+    fusion: Fusion | None,
+) -> _Job:
+    """Linear models on modalities side by side; `fusion` made the data set's vectors, if so."""
+    fuse = recipe.fuse
+    assert isinstance(fuse, Concatenate | Deep)
+    scale: Scale = fuse.scale
+    missing, job = recipe.join.missing, _Job(problem, names, candidates)
+    assert missing != "conditional"
+    shrinkage = None
+    if any(c.options.get("shrinkage") == "auto" for c in candidates):
+        shrinkage = lda_curve(statistics, SHRINKAGES, scale, missing).best
+    for fold, rest in [*((k, r) for k, r, _ in statistics.leave_out()), (-1, statistics)]:
+        scaler = _Scaler(*standardiser(rest, scale, missing))
+        if fold < 0 and fusion is not None:
+            # The final model reads the data set's vectors, so it is fitted to these: what
+            # scales them has seen rows without a label, too.
+            scaler = _Scaler.of(fusion, names)
+        job.vectors[fold] = scaler
+        made = rest.filled(scaler.fill).scaled(scaler.shift, scaler.factor)
+        job.models[fold] = [_fit(problem, c, made, shrinkage) for c in candidates]
+    return job
+
+
+def _of_networks(plan: Plan, problem: Problem) -> _Job:
+    """The networks of the folds with their joint heads, trained beforehand."""
+    deep = plan.recipe.fuse
+    assert isinstance(deep, Deep)
+    job = _Job(problem, tuple(m.name for m in plan.modalities), [NETWORK])
+    for fold in (*problem.folds, -1):
+        network = load_network(plan.output, deep, Job(() if fold < 0 else (fold,)).name)
+        fusion = fusion_of(network)
+
+        def vectors(rows: LabelledRows, _: tuple[str, ...], made: Fusion = fusion) -> np.ndarray:
+            return made.apply(rows.blocks, rows.present).astype(np.float64)
+
+        job.vectors[fold] = vectors
+        coef, intercept = network.joint_head()
+        output = Linear(coef, intercept, "number" if problem.classes is None else "logits")
+        job.models[fold] = [output]
+    return job
+
+
+def _fit(
+    problem: Problem, candidate: Candidate, made: Statistics, shrinkage: float | None
+) -> Linear | SGDClassifier:
+    if candidate.model == "lda":
+        own = candidate.options["shrinkage"]
+        if own == "auto":
+            assert shrinkage is not None
+            own = shrinkage
+        model = lda(made.by_class(), own)
+        return _in_order(problem, model, made.classes)
+    if candidate.model == "ridge":
+        return ridge(normal_equations(made), candidate.options["alpha"])
+    alpha = 1 / (candidate.options["C"] * max(made.count, 1))
+    # Without averaging: steps shrink as 1 / t anyway, and an average remembers the first ones.
+    return SGDClassifier("log_loss", alpha=alpha, random_state=0, shuffle=True)
+
+
+def _in_order(problem: Problem, model: Linear, classes: tuple[str, ...]) -> Linear:
+    """The model for the classes of the training rows: the test may have others."""
+    assert problem.classes is not None
+    at = [classes.index(c) for c in problem.classes.tolist()]
+    return Linear(model.coef[at], model.intercept[at], model.output)
+
+
 def linear_of(model: Linear | SGDClassifier) -> Linear:
     """A model of gradient descent as one whose probabilities are the softmax of its scores."""
     if isinstance(model, Linear):
@@ -271,21 +327,6 @@ def linear_of(model: Linear | SGDClassifier) -> Linear:
     if len(coef) == 1:
         coef, intercept = np.vstack([0 * coef, coef]), np.concatenate([[0.0], intercept])
     return Linear(coef, intercept, "logits")
-
-
-def _estimator(model: Linear, classes: np.ndarray | None) -> Any:
-    """The scikit-learn estimator with a linear model's coefficients."""
-    if classes is None:
-        found = Ridge()
-        found.coef_, found.intercept_ = model.coef[0], float(model.intercept[0])
-    else:
-        found = LogisticRegression()
-        coef, intercept = model.coef, model.intercept
-        if len(classes) == 2:
-            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        found.coef_, found.intercept_, found.classes_ = coef, intercept, classes
-    found.n_features_in_ = model.coef.shape[1]
-    return found
 
 
 def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Trained:
@@ -308,7 +349,9 @@ def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Train
     whole = jobs[0]
     linear = linear_of(whole.models[-1][best])
     prior = problem.prior(problem.train)
-    estimator = _estimator(linear, problem.classes)
+    estimator = estimator_of(linear.coef, linear.intercept, problem.classes is not None)
+    if problem.classes is not None:
+        estimator.classes_ = problem.classes
     head = "+".join(names)
     part = HeadModel(head, names, 0, linear.coef.shape[1], estimator, prior, heat)
     metrics: dict[str, Any] = {

@@ -1,0 +1,166 @@
+"""The network of `deep`: both forward passes, what it can learn, and what it must not see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+import networks
+import numpy as np
+import pytest
+from networks import FOLDS, fit, out_of_fold, outputs, rows_of, vectors
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import cross_val_predict
+
+from schemas.errors import DataError
+from schemas.options.fuse import Deep
+from transforms.fusion.fitted import fusion_of
+from transforms.fusion.network import network_bytes, network_from
+from transforms.learning.dataset import LabelledRows
+from transforms.learning.network.jobs import Job, jobs_of
+from transforms.learning.network.survey import Sight, survey
+
+DEEP = Deep(method="deep", dimension=16)
+SINGLES = [Job((fold,)) for fold in range(FOLDS)]
+
+
+def product() -> LabelledRows:
+    """The number is the product of two modalities' only numbers, a quarter of which are gone."""
+    rng = np.random.default_rng(2)
+    blocks = {name: rng.normal(50, 5, (900, 1)) for name in ("a", "b")}
+    label = ((blocks["a"] - 50) * (blocks["b"] - 50))[:, 0] * 40 + 1e6
+    return rows_of(blocks, label)
+
+
+def leaking(fold_0: bool = False) -> LabelledRows:
+    """Labels by chance, many dimensions; `fold_0`: the labels of that fold turned round."""
+    rng = np.random.default_rng(3)
+    blocks = {name: rng.normal(size=(180, 300)) for name in ("a", "b")}
+    code = rng.integers(0, 2, 180)
+    if fold_0:
+        code = np.where(np.arange(180) % FOLDS == 0, 1 - code, code)
+    present = rng.random((180, 2)) < 0.8
+    present[~present.any(axis=1), 0] = True
+    return rows_of(blocks, np.array(["x", "y"])[code], present=present)
+
+
+@pytest.fixture(scope="module")
+def found() -> Iterator[dict[str, Future[Any]]]:
+    """All that takes JAX, in two processes side by side."""
+    quick = DEEP.model_copy(update={"epochs": 8})
+    attention = DEEP.model_copy(update={"pooling": "attention"})
+    with networks.processes(2) as pool:
+        yield {
+            "xor": pool.submit(fit, networks.xor(), DEEP, SINGLES),
+            "product": pool.submit(fit, product(), attention, SINGLES),
+            "leaking": pool.submit(networks.both, fit, leaking(), leaking(True), quick, SINGLES),
+            "agreement": pool.submit(networks.both, networks.agreement, "gated", "attention"),
+        }
+
+
+def test_the_workers_pass_agrees_with_that_of_training(found: Any) -> None:
+    assert max(found["agreement"].result()) <= 1e-5
+
+
+def test_the_exclusive_or_of_two_modalities_is_learnt(found: Any) -> None:
+    rows = networks.xor()
+    said = out_of_fold(rows, found["xor"].result()).argmax(axis=1)
+    right = np.array(["other", "same"])[said] == rows.labels
+    X = np.hstack(list(rows.blocks.values()))
+    plain = cross_val_predict(LogisticRegression(), X, rows.labels, cv=FOLDS) == rows.labels
+    assert plain.mean() < 0.6
+    assert right.mean() > 0.9
+
+
+def test_numbers_of_one_dimension_and_far_from_0(found: Any) -> None:
+    rows = product()
+    said = out_of_fold(rows, found["product"].result())[:, 0]
+
+    def r2(values: np.ndarray) -> float:
+        return float(1 - np.square(values - rows.labels).sum() / rows.labels.var() / len(values))
+
+    X = np.hstack(list(rows.blocks.values()))
+    assert r2(cross_val_predict(Ridge(), X, rows.labels, cv=FOLDS)) < 0.1
+    assert r2(said) > 0.7
+
+
+def test_what_is_held_out_is_not_seen(found: Any) -> None:
+    rows = leaking()
+    fitted, again = found["leaking"].result()
+    said = out_of_fold(rows, fitted).argmax(axis=1)
+    assert abs((np.array(["x", "y"])[said] == rows.labels).mean() - 0.5) < 0.13
+    # Other labels of fold 0: the same bytes of what has not seen them.
+    same = [
+        network_bytes(a.network) == network_bytes(b.network)
+        for a, b in zip(fitted, again, strict=True)
+    ]
+    assert same == [True, False, False]
+
+
+def test_files_rows_and_missing_modalities(found: Any) -> None:
+    for name, rows in (("xor", networks.xor()), ("product", product())):
+        network = found[name].result()[0].network
+        again = network_from(network_bytes(network))
+        assert network_bytes(again) == network_bytes(network)
+        whole = vectors(again, rows)
+        alone = np.concatenate([vectors(again, rows.take(np.array([i]))) for i in (0, 7, 899)])
+        assert (whole[[0, 7, 899]] == alone).all()
+        # Of what is missing nothing is looked at, and all of it may be missing.
+        there = rows.present.copy()
+        there[:, 1] = False
+        gone = replace(rows, present=there, blocks=dict(rows.blocks))
+        assert np.isfinite(vectors(again, replace(rows, present=there & False))).all()
+        gone.blocks["b"] = np.full_like(gone.blocks["b"], np.nan)
+        fused = fusion_of(again.of(("a",))).apply(rows.blocks, rows.present)
+        assert (fused == vectors(again, gone).astype(np.float32)).all()
+        assert np.abs(whole - vectors(again, gone)).max() > 0.1
+        assert fusion_of(again).slices == {"a+b": (0, 16)}
+    with pytest.raises(ValueError, match="not a network"):
+        network_from(b"nothing of the kind")
+    assert np.isfinite(outputs(again, rows)).all()
+
+
+def test_jobs_are_what_cross_validation_asks_for() -> None:
+    assert [job.name for job in jobs_of([0, 2, 5], [])] == [
+        "whole", "without-0", "without-2", "without-5",
+        "without-0-2", "without-0-5", "without-2-5",
+    ]  # fmt: skip
+    assert len(jobs_of([0, 1], ["x", "y"])) == 5
+    ten = jobs_of(list(range(10)), [])
+    assert len(ten) == 1 + 10 + 28
+    assert Job((0, 1, 8, 9)) in ten  # blocks of two folds
+
+
+def test_who_sees_what() -> None:
+    rows = leaking()
+    rows.domain[:] = np.array(["", "d", "e"])[np.arange(180) // 60]
+    seen = survey(("a", "b"), [rows], numbers=False)
+    jobs = [Job(), Job((0,)), Job((0, 1)), Job((), "d")]
+    domain = np.arange(180) // 60
+    fifth = np.arange(180) % 5 == 0
+    training, validation = Sight.of(jobs, seen)(rows.fold, domain, fifth)
+    assert training.shape == (8, 180)
+    assert (training[4] == 1).all()
+    assert (training[5] == (rows.fold != 0)).all()
+    assert (training[6] == (rows.fold == 2)).all()
+    assert (training[7] == (domain == 2)).all()  # rows of no domain may be of any
+    assert (validation[1] == (rows.fold == 1)).all()
+    assert (validation[2] == ((rows.fold == 2) & fifth)).all()  # no fold can be spared
+    assert ((training[:4] + validation) == training[4:]).all()
+
+
+def test_features_that_are_not_numbers() -> None:
+    rows = leaking()
+    rows.blocks["b"][4, 7] = np.inf
+    rows.present[4] = True
+    with pytest.raises(DataError, match="features from b of key 'k00004' are not finite"):
+        survey(("a", "b"), [rows], numbers=False)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_rows() -> None:
+    with networks.processes(1) as pool:
+        few, many = pool.map(networks.peak, [20_000, 160_000])
+    assert many < 1.1 * few

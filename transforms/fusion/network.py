@@ -1,0 +1,190 @@
+"""The network of the strategy `deep`: what it computes, in NumPy, and its weights as a file.
+
+    token    of a modality: scaled features, a linear map to d numbers, LayerNorm, and the
+             modality's embedding; of one that is missing: a vector that is learnt instead
+    pooling  gated:     a share of each dimension for each modality, from all tokens together
+                        (Arevalo et al. 2017, "Gated multimodal units")
+             attention: tokens look at each other first (Vaswani et al. 2017), then their mean
+             either way over the modalities present alone
+    vector   what was pooled, and a hidden layer on it, with LayerNorm: the fused vector
+    heads    linear: the joint one on the vector; one a modality on its token, in training only
+
+LayerNorm comes after the linear map: of features with one or two dimensions it would leave
+nothing but their sign.
+
+Workers run this, without JAX; `transforms.learning.network.steps` is the same in JAX, to train
+it, and both agree to 1e-5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from transforms.fusion.nodes import ROWS, Blocks, Here
+
+Pooling = Literal["gated", "attention"]
+EPSILON = 1e-6
+"""Added to variances by LayerNorm."""
+ATTENTION_HEADS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A trained network: a head of a fusion, in the place of a `Node`.
+
+    Attributes:
+        name: the modalities' names, joined by `+`.
+        modalities: in the order of the tokens.
+        pooling: see above.
+        weights: arrays by name, float32; see `steps.initial`. Of each modality also `shift` and
+            `factor`, by which features are scaled.
+        used: those of the modalities that count; others are taken for missing.
+    """
+
+    name: str
+    modalities: tuple[str, ...]
+    pooling: Pooling
+    weights: Mapping[str, np.ndarray]
+    used: tuple[str, ...] = ()
+
+    # What a fusion asks of its heads: see `nodes.Node`.
+    parts: tuple[()] = ()
+    method: str = "network"
+    fill: None = None
+
+    @property
+    def width(self) -> int:
+        """d, the length of the vector."""
+        return len(self.weights["head/weights"])
+
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """Number of features of each modality that counts."""
+        used = self.used or self.modalities
+        return {m: len(self.weights[f"{m}/shift"]) for m in self.modalities if m in used}
+
+    def everything(self) -> Iterator[Network]:
+        """Itself: it has no parts."""
+        yield self
+
+    def of(self, modalities: tuple[str, ...]) -> Network:
+        """The network for which only some modalities are ever there."""
+        return replace(self, name="+".join(modalities), used=modalities)
+
+    def write(self, blocks: Blocks, here: Here, out: np.ndarray) -> None:
+        """Write the vector of every row to `out`, float32[n, d].
+
+        Rows go through in blocks of one shape and in float64, so that none depends on others.
+        """
+        used = self.used or self.modalities
+        n = len(out)
+        for start in range(0, n, ROWS):
+            rows = slice(start, min(start + ROWS, n))
+            count = rows.stop - start
+            values, there = {}, np.zeros((ROWS, len(self.modalities)), bool)
+            for i, name in enumerate(self.modalities):
+                block = blocks.get(name)
+                values[name] = np.zeros((ROWS, len(self.weights[f"{name}/shift"])))
+                if block is not None and name in used:
+                    there[:count, i] = here[name][rows]
+                    values[name][:count] = np.where(there[:count, i, None], block[rows], 0)
+            out[rows] = self._vectors(values, there)[:count]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What was learnt, by name."""
+        return dict(self.weights)
+
+    def joint_head(self) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients float64[k, d] and intercepts float64[k] of the joint head on the vector."""
+        weights = self.weights["head/weights"].astype(np.float64)
+        return weights.T.copy(), self.weights["head/bias"].astype(np.float64)
+
+    def _vectors(self, values: Mapping[str, np.ndarray], there: np.ndarray) -> np.ndarray:
+        """float64[n, d] of features float64[n, d_m], with bool[n, m] of who has which."""
+        w = self.weights
+        tokens = np.empty((len(there), len(self.modalities), self.width))
+        for i, m in enumerate(self.modalities):
+            scaled = (values[m] - w[f"{m}/shift"]) * w[f"{m}/factor"]
+            token = normalised(scaled @ w[f"{m}/weights"] + w[f"{m}/bias"])
+            token = token * w[f"{m}/gain"] + w[f"{m}/embedding"]
+            tokens[:, i] = np.where(there[:, i, None], token, w[f"{m}/missing"])
+        pooled = (
+            _attended(w, tokens, there) if self.pooling == "attention" else _gated(w, tokens, there)
+        )
+        hidden = normalised(pooled) @ w["hidden/weights"] + w["hidden/bias"]
+        hidden /= 1 + np.exp(-hidden)
+        return normalised(pooled + hidden @ w["out/weights"] + w["out/bias"])
+
+
+def normalised(x: np.ndarray) -> np.ndarray:
+    """LayerNorm over the last axis, without gain (Ba, Kiros & Hinton 2016)."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + EPSILON)
+
+
+def _gated(w: Mapping[str, np.ndarray], tokens: np.ndarray, there: np.ndarray) -> np.ndarray:
+    n, m, d = tokens.shape
+    asked = tokens.reshape(n, m * d) @ w["gate/weights"] + w["gate/bias"]
+    return (_shares(asked.reshape(n, m, d), there[:, :, None]) * tokens).sum(axis=1)
+
+
+def _attended(w: Mapping[str, np.ndarray], tokens: np.ndarray, there: np.ndarray) -> np.ndarray:
+    n, m, d = tokens.shape
+
+    def of_heads(name: str) -> np.ndarray:
+        found = tokens @ w[f"attention/{name}"]
+        return found.reshape(n, m, ATTENTION_HEADS, -1).transpose(0, 2, 1, 3)
+
+    query, key, value = (of_heads(name) for name in ("query", "key", "value"))
+    alike = query @ key.transpose(0, 1, 3, 2) / np.sqrt(query.shape[-1])
+    alike = np.exp(alike - alike.max(axis=-1, keepdims=True))
+    seen = (alike / alike.sum(axis=-1, keepdims=True)) @ value
+    tokens = tokens + seen.transpose(0, 2, 1, 3).reshape(n, m, d) @ w["attention/output"]
+    return (_shares(np.zeros_like(tokens), there[:, :, None]) * tokens).sum(axis=1)
+
+
+def _shares(asked: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Softmax over the modalities present, axis 1; zeros where none is."""
+    asked = np.where(there, asked, -np.inf)
+    highest = asked.max(axis=1, keepdims=True)
+    shares = np.exp(asked - np.where(np.isfinite(highest), highest, 0))
+    return shares / np.maximum(shares.sum(axis=1, keepdims=True), EPSILON)
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def network_bytes(network: Network) -> bytes:
+    """A network as a safetensors file: same network, same bytes."""
+    from safetensors.numpy import save
+
+    # In one entry, as the library writes several in any order.
+    about = {"modalities": network.modalities, "pooling": network.pooling}
+    meta = {"network": json.dumps(about)}
+    arrays = {name: np.ascontiguousarray(array) for name, array in network.weights.items()}
+    return save(arrays, meta)
+
+
+def network_from(data: bytes) -> Network:
+    """The network of which these are `network_bytes`, bit for bit.
+
+    Raises:
+        ValueError: it is no such file, or a damaged one.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        arrays = load(data)
+        size = int.from_bytes(data[:8], "little")
+        meta = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["network"])
+        modalities = tuple(meta["modalities"])
+        return Network("+".join(modalities), modalities, meta["pooling"], arrays)
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"not a network of Sensorium, or a damaged file: {error}") from error

@@ -1,0 +1,281 @@
+"""The network in JAX: initial weights, losses, a step of training.
+
+Several networks are trained side by side: every array has one axis more, in front, and all see
+the same batches, each with its own weights for the rows, zero for those that it must not see.
+`transforms.fusion.network` says what a network computes.
+
+Only for processes that train: JAX has threads of its own, which do not survive a fork.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from transforms.fusion.network import ATTENTION_HEADS, EPSILON, Pooling
+
+Weights = dict[str, Any]
+DECAY = 0.99
+"""Share of the average of weights that stays at a step, once there were some hundred."""
+
+
+class Batch(NamedTuple):
+    """Rows, as many in every batch.
+
+    Attributes:
+        blocks: features of each modality, float32[n, d_m], zeros where it is missing.
+        there: bool[n, m].
+        y: int32[n] classes or float32[n] numbers.
+        counts: float32[networks, n], how much a row counts for each network.
+        noise: float32[n, (m + 4) d] or none: factors of hidden values, 0 or what makes up for
+            those that are dropped (Srivastava et al. 2014); the same for all networks. JAX's own
+            random numbers take a second to compile.
+    """
+
+    blocks: tuple[Any, ...]
+    there: Any
+    y: Any
+    counts: Any
+    noise: Any = None
+
+
+class Scaling(NamedTuple):
+    """What each network does to features and numbers: constants, not trained.
+
+    Attributes:
+        shift, factor: of each modality, float32[networks, d_m].
+        mean, deviation: float32[networks] of the numbers to predict; 0 and 1 for classes.
+    """
+
+    shift: tuple[Any, ...]
+    factor: tuple[Any, ...]
+    mean: Any
+    deviation: Any
+
+
+class State(NamedTuple):
+    """Where training stands, of all networks.
+
+    Attributes:
+        weights: as they are.
+        average: of the weights over the steps, which is what is used (Polyak & Juditsky 1992).
+        optimiser: of Optax.
+    """
+
+    weights: Weights
+    average: Weights
+    optimiser: Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What training depends on besides the rows.
+
+    Attributes:
+        dimension, pooling, auxiliary, learning_rate, weight_decay, seed: see
+            `schemas.options.fuse.Deep`.
+        widths: number of features of each modality.
+        outputs: number of classes; 0 for a number.
+        networks: how many are trained side by side.
+        steps: in all epochs, at most.
+    """
+
+    dimension: int
+    pooling: Pooling
+    auxiliary: float
+    learning_rate: float
+    weight_decay: float
+    seed: int
+    widths: tuple[int, ...]
+    outputs: int
+    networks: int
+    steps: int
+
+
+def initial(settings: Settings) -> Weights:
+    """Random weights of one network, drawn from the seed: float32, by name.
+
+    Modalities are numbered here; `m` and `d` stand for their number and the dimension.
+    """
+    rng = np.random.Generator(np.random.PCG64(settings.seed))
+    d, m, k = settings.dimension, len(settings.widths), max(settings.outputs, 1)
+
+    def drawn(rows: int, columns: int, size: float = 1.0) -> np.ndarray:
+        return rng.normal(0, size / np.sqrt(rows), (rows, columns)).astype(np.float32)
+
+    found = {}
+    for i, width in enumerate(settings.widths):
+        found[f"{i}/weights"] = drawn(width, d)
+        found[f"{i}/bias"] = drawn(1, d)[0]
+        found[f"{i}/gain"] = np.ones(d, np.float32)
+        found[f"{i}/embedding"] = drawn(d, d)[0] * np.float32(0.1)
+        found[f"{i}/missing"] = np.zeros(d, np.float32)
+        found[f"{i}/head"] = drawn(d, k, 0.1)
+        found[f"{i}/head_bias"] = np.zeros(k, np.float32)
+    if settings.pooling == "gated":
+        found["gate/weights"] = drawn(m * d, m * d, 0.1)
+        found["gate/bias"] = np.zeros(m * d, np.float32)
+    else:
+        for name in ("query", "key", "value", "output"):
+            found[f"attention/{name}"] = drawn(d, d)
+    found["hidden/weights"] = drawn(d, 2 * d)
+    found["hidden/bias"] = np.zeros(2 * d, np.float32)
+    found["out/weights"] = drawn(2 * d, d, 0.1)
+    found["out/bias"] = np.zeros(d, np.float32)
+    found["head/weights"] = drawn(d, k, 0.1)
+    found["head/bias"] = np.zeros(k, np.float32)
+    return found
+
+
+def noise(settings: Settings, rng: np.random.Generator, rows: int, share: float) -> np.ndarray:
+    """Factors of hidden values for a batch, of which a share is dropped; see `Batch`."""
+    wide = (len(settings.widths) + 4) * settings.dimension
+    kept = rng.random((rows, wide), np.float32) >= share
+    return kept.astype(np.float32) / np.float32(1 - share)
+
+
+def _normalised(x: Any) -> Any:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+    return centred / jnp.sqrt(variance + EPSILON)
+
+
+def tokens_of(
+    w: Weights, shift: tuple[Any, ...], factor: tuple[Any, ...], blocks: tuple[Any, ...], there: Any
+) -> Any:
+    """float32[n, m, d] of one network."""
+    found = []
+    for i, block in enumerate(blocks):
+        # All networks' products with a block are one product of matrices.
+        scaled = w[f"{i}/weights"] * factor[i][:, None]
+        token = _normalised(block @ scaled - shift[i] @ scaled + w[f"{i}/bias"])
+        token = token * w[f"{i}/gain"] + w[f"{i}/embedding"]
+        found.append(jnp.where(there[:, i, None], token, w[f"{i}/missing"]))
+    return jnp.stack(found, axis=1)
+
+
+def vector_of(w: Weights, pooling: Pooling, tokens: Any, there: Any, noise: Any = None) -> Any:
+    """float32[n, d], the fused vectors; `noise`, float32[n, 3 d], on what leads to them."""
+    n, m, d = tokens.shape
+    if pooling == "attention":
+
+        def of_heads(name: str) -> Any:
+            found = tokens @ w[f"attention/{name}"]
+            return found.reshape(n, m, ATTENTION_HEADS, -1).transpose(0, 2, 1, 3)
+
+        query, key_, value = (of_heads(name) for name in ("query", "key", "value"))
+        alike = query @ key_.transpose(0, 1, 3, 2) / np.sqrt(d // ATTENTION_HEADS)
+        seen = jax.nn.softmax(alike, axis=-1) @ value
+        tokens = tokens + seen.transpose(0, 2, 1, 3).reshape(n, m, d) @ w["attention/output"]
+        asked = jnp.zeros_like(tokens)
+    else:
+        asked = (tokens.reshape(n, m * d) @ w["gate/weights"] + w["gate/bias"]).reshape(n, m, d)
+    mask = there[:, :, None]
+    asked = jnp.where(mask, asked, -1e30)
+    shares = jnp.exp(asked - asked.max(axis=1, keepdims=True)) * mask
+    shares = shares / jnp.maximum(shares.sum(axis=1, keepdims=True), EPSILON)
+    pooled = (shares * tokens).sum(axis=1)
+    inner = _normalised(pooled)
+    if noise is not None:
+        inner *= noise[:, :d]
+    hidden = jax.nn.silu(inner @ w["hidden/weights"] + w["hidden/bias"])
+    if noise is not None:
+        hidden *= noise[:, d : 3 * d]
+    return _normalised(pooled + hidden @ w["out/weights"] + w["out/bias"])
+
+
+def _losses(said: Any, y: Any, outputs: int) -> Any:
+    """float32[n]: the log loss, or half the squared error."""
+    if outputs:
+        return optax.softmax_cross_entropy_with_integer_labels(said, y)
+    return 0.5 * jnp.square(said[:, 0] - y)
+
+
+def _loss(w: Weights, s: Settings, scaling: Scaling, batch: Batch) -> Any:
+    """Of one network: the joint head's, and those of the modalities' heads."""
+    d, y = s.dimension, batch.y
+    if not s.outputs:
+        y = (y - scaling.mean) / scaling.deviation
+    tokens = tokens_of(w, scaling.shift, scaling.factor, batch.blocks, batch.there)
+    noise = [batch.noise[:, i * d : (i + 1) * d] for i in range(len(s.widths) + 1)]
+    rest = batch.noise[:, (len(s.widths) + 1) * d :]
+    vector = vector_of(w, s.pooling, tokens, batch.there, rest)
+    said = (vector * noise[-1]) @ w["head/weights"] + w["head/bias"]
+    total = jnp.maximum(batch.counts.sum(), 1)
+    loss = (_losses(said, y, s.outputs) * batch.counts).sum() / total
+    for i in range(len(s.widths)):
+        said = (tokens[:, i] * noise[i]) @ w[f"{i}/head"] + w[f"{i}/head_bias"]
+        own = _losses(said, y, s.outputs) * batch.there[:, i]
+        loss += s.auxiliary * (own * batch.counts).sum() / total / len(s.widths)
+    return loss
+
+
+def _optimiser(s: Settings) -> Any:
+    warm = max(1, min(s.steps // 10, 200))
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, s.learning_rate, warm, s.steps, 0.1 * s.learning_rate
+    )
+
+    def decays(weights: Weights) -> dict[str, bool]:
+        return {name: array.ndim > 1 for name, array in weights.items()}
+
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(rate, weight_decay=s.weight_decay, mask=decays),
+    )
+
+
+def start(settings: Settings) -> State:
+    """All networks before the first step; all the same."""
+    several = {n: np.stack([a] * settings.networks) for n, a in initial(settings).items()}
+    # Two copies, as a step reuses the memory of both.
+    weights, average = ({n: jnp.array(a) for n, a in several.items()} for _ in range(2))
+    return State(weights, average, jax.jit(jax.vmap(_optimiser(settings).init))(weights))
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def step(s: Settings, state: State, scaling: Scaling, batch: Batch, number: Any) -> State:
+    """One step of all networks (AdamW: Loshchilov & Hutter 2019)."""
+    optimiser = _optimiser(s)
+
+    def one(
+        weights: Weights, average: Weights, inner: Any, own: Scaling, counts: Any
+    ) -> tuple[Weights, Weights, Any]:
+        mine = batch._replace(counts=counts)
+        slope = jax.grad(_loss)(weights, s, own, mine)
+        change, inner = optimiser.update(slope, inner, weights)
+        weights = optax.apply_updates(weights, change)
+        decay = jnp.minimum(DECAY, (1.0 + number) / (10.0 + number))
+        average = jax.tree.map(lambda a, w: a + (1 - decay) * (w - a), average, weights)
+        return weights, average, inner
+
+    return State(*jax.vmap(one)(*state, scaling, batch.counts))
+
+
+@partial(jax.jit, static_argnums=0)
+def validation(s: Settings, average: Weights, scaling: Scaling, batch: Batch) -> Any:
+    """float32[networks]: sum of the joint head's losses over the rows, with averaged weights."""
+
+    def one(w: Weights, own: Scaling, counts: Any) -> Any:
+        y = (batch.y - own.mean) / own.deviation if not s.outputs else batch.y
+        tokens = tokens_of(w, own.shift, own.factor, batch.blocks, batch.there)
+        said = vector_of(w, s.pooling, tokens, batch.there) @ w["head/weights"] + w["head/bias"]
+        return (_losses(said, y, s.outputs) * counts).sum()
+
+    return jax.vmap(one)(average, scaling, batch.counts)
+
+
+@jax.jit
+def keep(kept: Weights, average: Weights, better: Any) -> Weights:
+    """The averaged weights of those networks that are `better`, bool[networks], else the kept."""
+
+    def one(a: Any, b: Any) -> Any:
+        return jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), b, a)
+
+    return jax.tree.map(one, kept, average)
