@@ -4,19 +4,45 @@ BIN := .venv/bin
 # Tests are processes that wait for each other's files: one a core is best.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-slow lint format benchmark lock clean
+.PHONY: demo test test-slow test-cluster cluster-up cluster-down spark-up spark-down lint format benchmark lock clean
 
 demo: .venv/installed
 	rm -rf demo
 	$(BIN)/sensorium example digits demo
 	$(BIN)/sensorium run demo/recipe.yaml
 
-test: .venv/dev
-	$(BIN)/pytest -n $(JOBS) -m "not slow"
+test: .venv/dev .cluster/s3proxy.jar
+	$(BIN)/pytest -n $(JOBS) -m "not slow and not cluster"
 
 # Minutes rather than seconds: twenty killed runs, real data sets.
-test-slow: .venv/dev
+test-slow: .venv/dev .cluster/s3proxy.jar
 	$(BIN)/pytest -n $(JOBS) -m slow
+
+# The S3 server of the tests: one file to download, where s3s-fs takes minutes to compile.
+.cluster/s3proxy.jar:
+	mkdir -p $(@D)
+	mvn -q -B -ntp org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -Dmdep.stripVersion=true \
+	    -Dartifact=org.gaul:s3proxy:3.1.0:jar:jar-with-dependencies -DoutputDirectory=$(@D)
+	mv $(@D)/s3proxy-jar-with-dependencies.jar $@
+
+# The same bytes on Flink and on Spark, with two workers each, and on Prism, and what is killed there. Needs Java,
+# Maven and Go; what they download and build is kept in .cluster.
+test-cluster: .venv/dev .cluster/s3proxy.jar
+	$(BIN)/pytest -m cluster tests/cluster
+
+# A Flink cluster on this machine to try things on: see infra/README.md.
+cluster-up: .venv/installed
+	$(BIN)/python -m infra.flink.cluster up
+
+cluster-down: .venv/installed
+	$(BIN)/python -m infra.flink.cluster down
+
+# The same of Spark.
+spark-up: .venv/installed
+	$(BIN)/python -m infra.spark.cluster up
+
+spark-down: .venv/installed
+	$(BIN)/python -m infra.spark.cluster down
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .
@@ -51,4 +77,5 @@ lock:
 	touch $@
 
 clean:
-	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	[ ! -d .cluster/flink ] || $(BIN)/python -m infra.flink.cluster down
+	rm -rf .venv .cluster demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,17 +6,32 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
 
+from pipelines.graph import print_graph
+from pipelines.jobs import Job, Working, check_free, new_id, read_job, working
+from pipelines.options import RunnerOptions, runner_options
 from pipelines.planning import Checked, absolute_paths, default_output, folder_of, make_plan
 from pipelines.predicting import plan_prediction
-from pipelines.progress import Watch, watching
+from pipelines.progress import Watch, watched, watching
+from pipelines.reaching import check_options, check_runner
 from pipelines.report import write_report
-from pipelines.resume import clear_stale, hashes, is_done, read_state, steps_of, write_state
+from pipelines.resume import (
+    State,
+    clear_stale,
+    clear_temporary,
+    hashes,
+    is_done,
+    read_state,
+    steps_of,
+    write_state,
+)
 from pipelines.running import RunFailed, log_path, logging_to, runner
+from pipelines.status import print_status, status_of
+from pipelines.submitting import say_submitted, start_launcher, wait_for
 from pipelines.summary import print_plan, print_summary
 from pipelines.training import choose_strategy, with_choice
 from schemas import storage
@@ -27,33 +42,109 @@ from schemas.options.fuse import needs_choice
 from schemas.plan import Plan
 from schemas.problems import RecipeError, nearest
 
-OUT, ERR = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+OUT = Console(highlight=False, soft_wrap=True, markup=False)
+ERR = Console(highlight=False, soft_wrap=True, markup=False, stderr=True)
 
 
-def run_recipe(path: str, upto: str, to: str | None, sets: list[str], beam_args: list[str]) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of how to run.
+
+    Attributes:
+        beam: options for Beam, as they were given.
+        profile: name of a profile.
+        shared: local paths are on storage that all workers see.
+        dry_run: print the graph, and do nothing.
+        job: id of the job, where `sensorium submit` has given one.
+    """
+
+    beam: list[str]
+    profile: str | None = None
+    shared: bool = False
+    dry_run: bool = False
+    job: str | None = None
+
+    def options(self, recipe_path: str) -> RunnerOptions:
+        """Options for the runner, with those of the profile."""
+        return runner_options(self.beam, recipe_path, self.profile, self.shared)
+
+
+def run_recipe(path: str, upto: str, to: str | None, sets: list[str], asked: Asked) -> None:
     """Run a recipe up to a step; `all` is as far as the recipe goes.
 
     Raises:
         RecipeError: if the recipe or an option is wrong.
         DataError, RunFailed, WorkerDied: if the run fails.
     """
-    _check_options(beam_args)
+    options = asked.options(path)
+    checked, last = _plan_run(path, upto, to, sets)
+    _carry_out(checked, folder_of(path), last, options, asked)
+
+
+def submit_recipe(
+    path: str, upto: str, to: str | None, sets: list[str], asked: Asked, command: list[str]
+) -> None:
+    """Start a launcher of its own for `run_recipe`, once all that can be checked is right.
+
+    Args:
+        path: of the recipe.
+        upto: the last step, or `all`.
+        to: output folder, or None.
+        sets: values of the recipe to set.
+        asked: how to run.
+        command: command line of the launcher.
+
+    Raises:
+        RecipeError, DataError, RunFailed: as of `run_recipe`, if it cannot start.
+    """
+    options = asked.options(path)
+    checked, last = _plan_run(path, upto, to, sets)
+    plan = checked.plan
+    new, old = hashes(plan, checked.identities), read_state(plan.output)
+    if _is_all_done(plan, last, old, new):
+        return
+    check_free(plan.output)
+    _check_runner(plan, last, options, old, new)
+    job = new_id(plan.recipe.name)
+    process, log = start_launcher([*command, f"--job={job}"], plan.output, job)
+    found = wait_for(process, log, plan.output, job)
+    say_submitted(found, plan.output, options.remote, OUT, ERR)
+
+
+def _plan_run(path: str, upto: str, to: str | None, sets: list[str]) -> tuple[Checked, str]:
+    """The plan of a run, and the last step of it."""
     recipe, place = locate_recipe(path, sets)
     output = _absolute(to) if to is not None else default_output(recipe, path)
     checked = make_plan(recipe, path, output, place)
     trains = recipe.train is not None and recipe.target is not None
     if upto == "train" and not trains:
         raise RecipeError([f"{path}: nothing to train: it needs `target`, and `train` not null"])
-    last = ("train" if trains else "fuse") if upto == "all" else upto
-    _carry_out(checked, folder_of(path), last, beam_args)
+    return checked, ("train" if trains else "fuse") if upto == "all" else upto
 
 
-def predict_recipe(trained: str, path: str, to: str, sets: list[str], beam_args: list[str]) -> None:
+def predict_recipe(trained: str, path: str, to: str, sets: list[str], asked: Asked) -> None:
     """Predict the records of a recipe with what an output has learnt; raises as `run_recipe`."""
-    _check_options(beam_args)
+    options = asked.options(path)
     recipe, place = locate_recipe(path, sets)
     checked = plan_prediction(_absolute(trained), recipe, path, _absolute(to), place)
-    _carry_out(checked, folder_of(path), "fuse", beam_args)
+    _carry_out(checked, folder_of(path), "fuse", options, asked)
+
+
+def show_status(output: str, as_json: bool) -> bool:
+    """Print how far an output is.
+
+    Returns:
+        Whether all is well: it is done, or at work.
+
+    Raises:
+        RecipeError: if it is no output of a run.
+    """
+    status = status_of(_absolute(output))
+    if as_json:
+        OUT.print_json(data=status.to_json())
+    else:
+        print_status(status, OUT)
+    return status.state in ("done", "running")
 
 
 def validate_recipe(path: str, to: str | None, sets: list[str]) -> None:
@@ -81,83 +172,133 @@ def write_example(name: str, folder: str) -> None:
 
 
 def _absolute(path: str) -> str:
+    try:
+        storage.reach(path)
+    except ValueError as error:
+        raise RecipeError([str(error)]) from None
     return os.path.abspath(storage.local(path)) if storage.is_local(path) else path.rstrip("/")
 
 
-def _check_options(args: list[str]) -> None:
-    """Options that neither Sensorium nor Beam knows are mistakes, not something to pass on."""
-    from pipelines.running import runner_named
-
-    if not args or runner_named(args):
-        return  # a runner may have options of its own, which only its job server knows
-    import argparse
-    import logging
-
-    logging.disable(logging.WARNING)  # Beam speaks while it is imported
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    logging.disable(logging.NOTSET)
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for kind in PipelineOptions.__subclasses__():
-        kind._add_argparse_args(parser)
-    unknown = parser.parse_known_args(args)[1]
-    if unknown:
-        known = [name for action in parser._actions for name in action.option_strings]
-        known += ["--to", "--set", "--debug"]
-        name = unknown[0].partition("=")[0]
-        raise RecipeError([f"unknown option {name}{nearest(name, known)}"])
+def _is_all_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
+    """Whether nothing is left to do; if so, its summary is printed, and nothing is asked of any
+    runner.
+    """
+    if not is_done(plan, upto, old, new):
+        return False
+    _check_dead_letters(plan)
+    ERR.print("Nothing to do: all is done, from the same recipe and inputs.")
+    print_summary(plan, upto, OUT)
+    return True
 
 
-def _carry_out(checked: Checked, base: str, upto: str, beam_args: list[str]) -> None:
+def _check_runner(
+    plan: Plan, upto: str, options: RunnerOptions, old: State | None, new: State
+) -> None:
+    """Check that the runner can do it, if there is a graph for it to run."""
+    if not is_done(plan, _graph(upto), old, new):
+        for note in [*check_options(plan, options), *check_runner(options)]:
+            ERR.print(f"note: {note}")
+
+
+def _graph(upto: str) -> str:
+    """The last step that is a runner's; training is the launcher's."""
+    return "fuse" if upto == "train" else upto
+
+
+def _carry_out(
+    checked: Checked, base: str, upto: str, options: RunnerOptions, asked: Asked
+) -> None:
     """Do what is not done yet.
 
     Args:
         checked: the plan.
         base: folder that the recipe's paths are relative to.
         upto: the last step.
-        beam_args: options for Beam.
+        options: for the runner.
+        asked: what the command line says.
     """
     plan = checked.plan
     new, old = hashes(plan, checked.identities), read_state(plan.output)
     for note in checked.notes:
         ERR.print(f"note: {note}")
-    if is_done(plan, upto, old, new):
-        _check_dead_letters(plan)
-        ERR.print("Nothing to do: all is done, from the same recipe and inputs.")
-        print_summary(plan, upto, OUT)
+    if asked.dry_run:
+        for note in check_options(plan, options):
+            ERR.print(f"note: {note}")
+        print_graph(checked, upto, options, OUT, _unchanged(old, new, []))
         return
-    log = log_path(plan.output)
-    with _failures_point_to(log), logging_to(log):
-        graph = "fuse" if upto == "train" else upto
-        if not is_done(plan, graph, old, new):
-            stale = clear_stale(plan, old, new)
-            # From here on nothing counts as done but what receipts say.
-            write_state(plan.output, replace(new, inputs={}))
-            text = dump_recipe(absolute_paths(plan, base)).encode()
-            storage.write_bytes(Layout(plan.output, plan.buckets).recipe, text)
-            watch = Watch(plan, graph, ERR, _unchanged(old, new, stale))
-            chooses = graph == "fuse" and needs_choice(plan.recipe.fuse) and plan.fitted is None
-            with (
-                watching(watch),
-                runner(plan, beam_args, 2 if chooses else 1, watch.start) as run,
-            ):
-                if chooses:
-                    run(plan, "extract")
-                    choose_strategy(plan, watch.say)
-                run(with_choice(plan) if chooses else plan, graph)
-            done = {step: new.inputs[step] for step in steps_of(plan, graph)}
-            old = replace(new, inputs=done)
-            write_state(plan.output, old)
-        write_report(plan)  # before the checks, so that it shows why a run failed
-        _check_audit(plan)
-        _check_dead_letters(plan)
-        if upto == "train":
-            _train(with_choice(plan))
-            write_report(plan)
-            assert old is not None
-            done = {**old.inputs, "train": new.inputs["train"]}
-            write_state(plan.output, replace(new, inputs=done))
+    if _is_all_done(plan, upto, old, new):
+        return
+    _check_runner(plan, upto, options, old, new)
+    job = Job(
+        asked.job or new_id(plan.recipe.name),
+        plan.recipe.name,
+        upto,
+        plan.buckets,
+        list(watched(plan, _graph(upto))),
+        options.runner,
+        log=log_path(plan.output),
+    )
+    before = read_job(plan.output)
+    with (
+        working(plan.output, job) as work,
+        _failures_point_to(job.log),
+        logging_to(job.log),
+    ):
+        if options.remote:
+            from pipelines.remote import PipelineOptions, cancel_left  # imports Beam
+
+            cancel_left(before, PipelineOptions(list(options.args)))
+        _do(checked, base, upto, options, work, old, new)
     print_summary(plan, upto, OUT)
+
+
+def _do(
+    checked: Checked,
+    base: str,
+    upto: str,
+    options: RunnerOptions,
+    work: Working,
+    old: State | None,
+    new: State,
+) -> None:
+    """The work of `_carry_out`: the graphs, and what the launcher does after them."""
+    plan, graph = checked.plan, _graph(upto)
+    if not is_done(plan, graph, old, new):
+        stale = clear_stale(plan, old, new)
+        # From here on nothing counts as done but what receipts say.
+        write_state(plan.output, replace(new, inputs={}))
+        text = dump_recipe(absolute_paths(plan, base)).encode()
+        storage.write_bytes(Layout(plan.output, plan.buckets).recipe, text)
+        watch = Watch(plan, graph, ERR, _unchanged(old, new, stale))
+        chooses = graph == "fuse" and needs_choice(plan.recipe.fuse) and plan.fitted is None
+
+        def started() -> None:
+            work.beat()
+            watch.start()
+
+        with (
+            watching(watch),
+            runner(plan, options, 2 if chooses else 1, started, work.submitted) as run,
+        ):
+            if chooses:
+                run(plan, "extract")
+                choose_strategy(plan, watch.say)
+            run(with_choice(plan) if chooses else plan, graph)
+        if options.remote and storage.is_local(plan.output):
+            clear_temporary(plan.output)  # a worker may have been killed, and another taken over
+        done = {step: new.inputs[step] for step in steps_of(plan, graph)}
+        old = replace(new, inputs=done)
+        write_state(plan.output, old)
+    work.beat()
+    write_report(plan)  # before the checks, so that it shows why a run failed
+    _check_audit(plan)
+    _check_dead_letters(plan)
+    if upto == "train":
+        _train(with_choice(plan))
+        write_report(plan)
+        assert old is not None
+        done = {**old.inputs, "train": new.inputs["train"]}
+        write_state(plan.output, replace(new, inputs=done))
 
 
 def _unchanged(old: Any, new: Any, stale: list[str]) -> set[str]:

@@ -81,11 +81,10 @@ def available_columns(
     if source.format == "files":
         return {}
     common: dict[str, str] | None = None
-    for file, name in zip(source.files, source.names, strict=True):
-        try:
-            found = sources.columns_of(file, source.format)
-        except (OSError, ValueError) as error:
-            problems.add(f"{name}: {error}", *where, "path")
+    columns = storage.side_by_side(lambda f: _columns_or_error(f, source), source.files)
+    for found, name in zip(columns, source.names, strict=True):
+        if isinstance(found, Exception):
+            problems.add(f"{name}: {found}", *where, "path")
             return None
         common = found if common is None else {c: t for c, t in common.items() if c in found}
     assert common is not None
@@ -103,6 +102,13 @@ def available_columns(
         )
         ok = False
     return common if ok else None
+
+
+def _columns_or_error(file: str, source: SourcePlan) -> dict[str, str] | OSError | ValueError:
+    try:
+        return sources.columns_of(file, source.format)
+    except (OSError, ValueError) as error:
+        return error
 
 
 def no_column(column: str, known: dict[str, str], source: SourcePlan) -> str:
@@ -316,4 +322,6 @@ def count_rows(source: SourcePlan) -> int:
     """Number of rows of all files."""
     if source.format == "files":
         return len(source.files)
-    return sum(sources.count_rows(file, source.format) for file in source.files)
+    return sum(
+        storage.side_by_side(lambda file: sources.count_rows(file, source.format), source.files)
+    )

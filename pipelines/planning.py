@@ -24,7 +24,7 @@ from pipelines.inspecting import (
 )
 from pipelines.models import check_extractors, locate_model, with_models
 from schemas import storage
-from schemas.layout import Layout
+from schemas.layout import LOGS, Layout
 from schemas.options.fuse import Fuse, needs_choice, networks_of
 from schemas.plan import ColumnType, ModalityPlan, Plan, SourcePlan
 from schemas.problems import Loc, Place, RecipeError
@@ -136,7 +136,7 @@ def make_plan(
     branches = {m.name: m.source for m in modalities} | ({TARGET: target} if target else {})
     rows = {name: count_rows(source) for name, source in branches.items()}
     identities = {
-        name: fingerprint([sources.identity(file) for file in source.files], source.files)
+        name: fingerprint([*storage.side_by_side(sources.identity, source.files)], source.files)
         for name, source in branches.items()
         if source.format != "files"
     }
@@ -233,14 +233,21 @@ def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> 
                     "folder with --to"
                 )
                 return
-    if storage.is_local(output) and os.path.exists(output):
-        if not os.path.isdir(output):
+    storage.reach(output)
+    kind = storage.kind(output)
+    if kind is not None:
+        if kind == "file":
             problems.add(f"the output {output} is a file: choose a folder with --to")
-        elif os.listdir(output) and not os.path.exists(Layout(output, 1).state):
+        elif not storage.exists(Layout(output, 1).state) and _others(output):
             problems.add(
                 f"the output folder {output} holds other files: choose another with --to, "
                 "or empty it"
             )
+
+
+def _others(output: str) -> set[str]:
+    """What is in a folder beside the files of a job that did not come far."""
+    return set(storage.listed(output)) - {*LOGS, os.path.basename(Layout(output, 1).job)}
 
 
 def _fingerprints(

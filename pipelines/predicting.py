@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pipelines.planning import Checked, make_plan
@@ -79,13 +81,7 @@ def plan_prediction(
     if problems:
         raise RecipeError(problems)
 
-    fitted = fingerprint(
-        *(
-            storage.read_bytes(layout.at(folder, name))
-            for folder in ("model", "fitted")
-            for name in storage.files_below(layout.at(folder))
-        ),
-    )
+    fitted = fingerprint(*_learnt(layout, old))
     known = {m.name: m for m in plan.modalities}
     modalities = tuple(
         known.get(name) or _nothing_of(name, old, state.extract[name]) for name in old.modalities
@@ -106,6 +102,18 @@ def plan_prediction(
     recipe = merged.model_copy(update={"modalities": old.modalities | merged.modalities})
     whole = replace(plan, recipe=recipe, modalities=modalities, fingerprints=parts, fitted=trained)
     return replace(checked, plan=whole)
+
+
+def _learnt(layout: Layout, old: Recipe) -> Iterator[bytes]:
+    """All files that predictions depend on, which the files themselves and the recipe name."""
+    model = storage.read_bytes(layout.model)
+    yield model
+    for head in json.loads(model)["heads"]:
+        yield storage.read_bytes(layout.at("model", head["file"]))
+    for name in (*(f"{name}.npz" for name in old.modalities), "fusion.npz", "fusion.json"):
+        # Of a modality whose extractors learn nothing there is no file.
+        with contextlib.suppress(FileNotFoundError):
+            yield storage.read_bytes(layout.fitted(name))
 
 
 def _nothing_of(name: str, old: Recipe, extract: dict) -> ModalityPlan:

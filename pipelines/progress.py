@@ -5,7 +5,7 @@ It is read from the receipts in the output, so it is true for every runner.
 
 from __future__ import annotations
 
-import os
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -22,11 +22,14 @@ from rich.progress import (
 )
 
 from schemas import storage
+from schemas.errors import StorageError
 from schemas.layout import FUSED, Layout
 from schemas.plan import Plan
 
 Key = tuple[str, str]
 """(step, modality) as the receipts are filed."""
+
+LOOK_AGAIN = 20  # times as long as looking took, at least, until it is done again
 
 
 def watched(plan: Plan, upto: str) -> dict[Key, str]:
@@ -44,17 +47,13 @@ def watched(plan: Plan, upto: str) -> dict[Key, str]:
 def done_now(plan: Plan, keys: dict[Key, str]) -> dict[Key, int]:
     """How many buckets have a receipt, for each key."""
     layout = Layout(plan.output, plan.buckets)
-    return {key: _count(storage.parent(layout.receipt(*key, 0))) for key in keys}
+    return {key: count_receipts(layout, *key) for key in keys}
 
 
-def _count(folder: str) -> int:
-    if storage.is_local(folder):
-        try:
-            with os.scandir(folder) as entries:
-                return sum(entry.name.endswith(".json") for entry in entries)
-        except FileNotFoundError:
-            return 0
-    return sum(name.endswith(".json") for name in storage.files_below(folder))
+def count_receipts(layout: Layout, step: str, modality: str) -> int:
+    """How many buckets of a step have a receipt."""
+    folder = storage.parent(layout.receipt(step, modality, 0))
+    return sum(name.endswith(".json") for name in storage.names_in(folder, layout.prefixes))
 
 
 class Watch:
@@ -68,7 +67,7 @@ class Watch:
         }
         self.keys = watched(plan, upto)
         self.seconds = 0.25 if storage.is_local(plan.output) else 5.0
-        self.before = done_now(plan, self.keys)
+        self.before = dict.fromkeys(self.keys, 0) | self._look()
         self._said = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
@@ -76,6 +75,21 @@ class Watch:
     def start(self) -> None:
         """Begin to show."""
         self._thread.start()
+
+    def _look(self) -> dict[Key, int]:
+        """What is done now; the next look is as far off as keeps looking a twentieth of the time.
+
+        A million receipts take a second to count on a disk, and a minute on an object store.
+        Nothing is seen while a store is away: to show is not worth to fail.
+        """
+        started = time.monotonic()
+        found: dict[Key, int] = {}
+        try:
+            found = done_now(self.plan, self.keys)
+        except StorageError as error:
+            logging.getLogger("sensorium").warning("progress cannot be seen: %s", error)
+        self.seconds = max(self.seconds, LOOK_AGAIN * (time.monotonic() - started))
+        return found
 
     def say(self, words: str) -> None:
         """Show what the launcher itself is doing, between two graphs."""
@@ -114,7 +128,7 @@ class Watch:
                 if self._said:
                     own = own if own is not None else bars.add_task("", total=None)
                     bars.update(own, description=f"choose {self._said}")
-                for key, count in done_now(self.plan, self.keys).items():
+                for key, count in self._look().items():
                     if count > self.before[key]:
                         bars.start_task(tasks[key])
                     bars.update(tasks[key], completed=count)
@@ -126,7 +140,7 @@ class Watch:
         ended = False
         while not ended:
             ended = self._stop.wait(self.seconds)
-            for key, count in done_now(self.plan, self.keys).items():
+            for key, count in self._look().items():
                 if count >= self.plan.buckets and key not in said:
                     said.add(key)
                     note = " (as it was)" if key in self.unchanged else ""

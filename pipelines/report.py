@@ -5,7 +5,9 @@ from __future__ import annotations
 import glob
 import json
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from importlib import resources
+from itertools import product
 from typing import Any
 
 import pyarrow.compute as pc
@@ -21,6 +23,7 @@ from schemas.recipe import TARGET
 from schemas.tables import metadata, open_parquet, read_table
 
 EXAMPLES = 3  # of each kind of dead letter
+MOST_FILES = 1000  # with dead letters that are read, of a modality and step: a file a bucket
 MOST_KINDS = 20  # of dead letters shown: an extractor of one's own may make any number
 _LETTER = ["key", "source", "row", "kind", "message"]
 
@@ -53,15 +56,15 @@ def write_report(plan: Plan) -> None:
     trains = plan.fitted is None and recipe.target is not None and recipe.train is not None
     if trains and storage.exists(layout.metrics):
         metrics = json.loads(storage.read_bytes(layout.metrics))
-    letters = _read_letters(layout, audit)
-    problems = _problems(audit, letters)
+    letters, partly = _read_letters(layout, audit)
+    problems = _problems(audit, letters, partly)
     sections = [
         *(strategy_sections(metrics) if metrics is not None else []),
         *(score_sections(metrics) if metrics is not None else []),
         *(understanding_sections(metrics) if metrics is not None else []),
         _modalities(plan, layout, audit),
-        _audit(audit, letters, problems),
-        _dead(audit, letters),
+        _audit(audit, letters, partly, problems),
+        _dead(audit, letters, partly),
         _reading(plan, layout, audit, metrics is not None),
         section(
             "Recipe",
@@ -178,38 +181,57 @@ def _modalities(plan: Plan, layout: Layout, audit: dict[str, Any]) -> Markup:
 # --- audit and dead letters ------------------------------------------------------------------
 
 
-def _read_letters(layout: Layout, audit: dict[str, Any]) -> AllLetters:
-    """Count the dead letters in the files of the modalities and steps that the audit is of."""
+def _read_letters(layout: Layout, audit: dict[str, Any]) -> tuple[AllLetters, set[str]]:
+    """Count the dead letters in the files of the modalities and steps that the audit is of.
+
+    Of each modality and step no more than the first `MOST_FILES` files are read.
+
+    Returns:
+        The letters, and the names of modalities that have more files than were read.
+    """
     found: AllLetters = {name: {} for name in audit["modalities"]}
-    ending = f"-of-{layout.buckets:05d}.parquet"
-    root = layout.at("dead_letters")
-    for path in storage.files_below(root) if storage.exists(root) else ():
-        step, _, rest = path.replace("\\", "/").partition("/")
-        name, _, file = rest.partition("/")
+    partly = set()
+    for step, name in product(("extract", "ingest"), audit["modalities"]):
         # Those of a step that this run did not come to are of an earlier run.
-        past = step == "extract" and "features" not in audit["modalities"].get(name, {})
-        if name not in found or past or not file.endswith(ending):
+        if step == "extract" and "features" not in audit["modalities"][name]:
             continue
-        letters = read_table(storage.join(root, path), _LETTER)
-        for entry in letters.column("kind").value_counts().to_pylist():
-            one = found[name].setdefault((step, entry["values"]), Letters())
-            one.count += entry["counts"]
-            if wanted := EXAMPLES - len(one.examples):
-                like = letters.filter(pc.equal(letters.column("kind"), entry["values"]))
-                one.examples += like.slice(0, wanted).to_pylist()
-    return found
+        folder = storage.parent(layout.dead_letters(step, name, 0))
+        numbers = (layout.bucket_of(file) for file in storage.names_in(folder, layout.prefixes))
+        buckets = nsmallest(MOST_FILES + 1, (number for number in numbers if number is not None))
+        if len(buckets) > MOST_FILES:
+            partly.add(name)
+        for bucket in buckets[:MOST_FILES]:
+            letters = read_table(layout.dead_letters(step, name, bucket), _LETTER)
+            for entry in letters.column("kind").value_counts().to_pylist():
+                one = found[name].setdefault((step, entry["values"]), Letters())
+                one.count += entry["counts"]
+                if wanted := EXAMPLES - len(one.examples):
+                    like = letters.filter(pc.equal(letters.column("kind"), entry["values"]))
+                    one.examples += like.slice(0, wanted).to_pylist()
+    return found, partly
 
 
-def _lost(letters: AllLetters, name: str, step: str) -> int:
-    return sum(one.count for (at, _), one in letters[name].items() if at == step)
+def _lost(
+    audit: dict[str, Any], letters: AllLetters, partly: set[str], name: str
+) -> tuple[int, int]:
+    """Dead letters of a modality: of ingest and of extraction, as the files or the audit count."""
+    counts = audit["modalities"][name]
+    if name in partly:
+        early = counts["rows"] - counts["records"] - counts["duplicates"]
+        return early, counts["dead_letters"] - early
+    ingest, extract = (
+        sum(one.count for (at, _), one in letters[name].items() if at == step)
+        for step in ("ingest", "extract")
+    )
+    return ingest, extract
 
 
-def _problems(audit: dict[str, Any], letters: AllLetters) -> list[str]:
+def _problems(audit: dict[str, Any], letters: AllLetters, partly: set[str]) -> list[str]:
     """What the audit found, and where the dead letters' files do not hold what it counted."""
     problems = list(audit["problems"])
     for name, counts in audit["modalities"].items():
         there = sum(one.count for one in letters[name].values())
-        if there != counts["dead_letters"]:
+        if there != counts["dead_letters"] and name not in partly:
             problems.append(
                 f"{name}: {counts['dead_letters']:,} dead letters were counted, but the files in "
                 f"dead_letters hold {there:,}"
@@ -217,11 +239,13 @@ def _problems(audit: dict[str, Any], letters: AllLetters) -> list[str]:
     return problems
 
 
-def _audit(audit: dict[str, Any], letters: AllLetters, problems: list[str]) -> Markup:
+def _audit(
+    audit: dict[str, Any], letters: AllLetters, partly: set[str], problems: list[str]
+) -> Markup:
     extracted = any("features" in counts for counts in audit["modalities"].values())
     rows = []
     for name, counts in audit["modalities"].items():
-        early, late = _lost(letters, name, "ingest"), _lost(letters, name, "extract")
+        early, late = _lost(audit, letters, partly, name)
         row: list[object] = [f"{name} (labels)" if name == TARGET else name]
         row += [f"{n:,}" for n in (counts["rows"], counts["records"], counts["duplicates"], early)]
         good = counts["rows"] == counts["records"] + counts["duplicates"] + early
@@ -261,7 +285,7 @@ def _audit(audit: dict[str, Any], letters: AllLetters, problems: list[str]) -> M
     return section("Audit", *parts)
 
 
-def _dead(audit: dict[str, Any], letters: AllLetters) -> Markup:
+def _dead(audit: dict[str, Any], letters: AllLetters, partly: set[str]) -> Markup:
     """Dead letters by kind, the most frequent first, with the first few of each."""
     parts: list[str] = []
     for name, kinds in letters.items():
@@ -274,6 +298,8 @@ def _dead(audit: dict[str, Any], letters: AllLetters) -> Markup:
         ]
         count, total = sum(one.count for one in kinds.values()), audit["modalities"][name]["rows"]
         caption = f"{name}: {count:,} of {total:,} rows ({share(count, total)})"
+        if name in partly:
+            caption = f"{name}: {count:,} in the first {MOST_FILES:,} files of a step with any"
         if len(ordered) > MOST_KINDS:
             caption += f"; the {MOST_KINDS} most frequent of {len(ordered):,} kinds"
         parts.append(table(caption, ["kind", "step", "rows", "the first of them"], rows, (2,)))

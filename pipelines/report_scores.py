@@ -108,7 +108,7 @@ def _scores(metrics: dict[str, Any]) -> Markup:
     heads = ["", "model", *([METRICS[name] for name in names] * len(parts))]
     caption = (
         f"Cross-validation: {counts['train']:,} training rows, each predicted by a model that "
-        "has not seen it. "
+        f"has not seen it. {_not_nested(metrics)}"
         + (f"Test: {counts['test']:,} rows set aside. " if counts["test"] else "")
         + _BETTER[metrics["task"]]
     )
@@ -119,6 +119,17 @@ def _scores(metrics: dict[str, Any]) -> Markup:
         _bars(metrics, rows),
         table(caption, heads, lines, range(2, len(heads)), groups, strong=0),
         _unseen(metrics["fused"]["test"]),
+    )
+
+
+def _not_nested(metrics: dict[str, Any]) -> str:
+    """What is to be said where choices are judged on the rows that they were made on."""
+    if metrics.get("nested", True):
+        return ""
+    return (
+        "Candidate, temperature and weights were chosen on these same predictions, which makes "
+        "the scores look a little better than they are"
+        + ("; three folds or more avoid that. " if metrics["folds"] < 3 else ". ")
     )
 
 

@@ -9,6 +9,7 @@ recipes never stand side by side. Where only inputs changed, each bucket decides
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -119,25 +120,48 @@ def is_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
     if any(old.inputs.get(step) != new.inputs[step] for step in steps_of(plan, upto)):
         return False
     layout = Layout(plan.output, plan.buckets)
-    found = set(storage.files_below(plan.output))
+    first, single = [], []  # of a file a bucket, the first; and those there is one of
     for step in steps_of(plan, upto):
-        name = step.partition("/")[2] or FUSED
-        for bucket in range(plan.buckets):
-            if step.startswith("ingest/"):
-                wanted = [layout.records(name, bucket), layout.receipt("ingest", name, bucket)]
-            elif step.startswith("extract/"):
-                wanted = [layout.features(name, bucket), layout.receipt("extract", name, bucket)]
-            elif step == "fuse":
-                wanted = [layout.fused(bucket), layout.receipt("fuse", FUSED, bucket)]
-                if plan.fitted is not None:
-                    wanted.append(layout.predictions(bucket))
-                elif needs_choice(plan.recipe.fuse):
-                    wanted.append(layout.strategy)
-            else:
-                wanted = [layout.metrics]
-            if any(layout.relative(path) not in found for path in wanted):
-                return False
+        kind, _, name = step.partition("/")
+        if kind == "ingest":
+            first += [layout.records(name, 0), layout.receipt("ingest", name, 0)]
+        elif kind == "extract":
+            first += [layout.features(name, 0), layout.receipt("extract", name, 0)]
+        elif kind == "fuse":
+            first += [layout.fused(0), layout.receipt("fuse", FUSED, 0)]
+            if plan.fitted is not None:
+                first.append(layout.predictions(0))
+            elif needs_choice(plan.recipe.fuse):
+                single.append(layout.strategy)
+        else:
+            single.append(layout.metrics)
+    if not all(map(storage.exists, single)) or not all_there(layout, map(storage.parent, first)):
+        return False
     return all(_payloads_unchanged(plan, m) for m in plan.modalities)
+
+
+def all_there(layout: Layout, folders: Iterable[str]) -> bool:
+    """Whether each folder has the file of every bucket.
+
+    Names are counted as they are listed and not kept: a few requests a thousand files, which on
+    an object store are made side by side.
+    """
+    if storage.is_local(layout.root):
+        counts = [sum(map(_is_of(layout), storage.names_in(folder))) for folder in folders]
+        return all(count == layout.buckets for count in counts)
+
+    def there(page: str) -> int:
+        folder, _, prefix = page.rpartition("/")
+        return sum(map(_is_of(layout), storage.names_in(folder, [prefix])))
+
+    folders = list(folders)
+    pages = [f"{folder}/{prefix}" for folder in folders for prefix in layout.prefixes]
+    # A folder has each name once, so none can have more than all buckets.
+    return sum(storage.side_by_side(there, pages)) == layout.buckets * len(folders)
+
+
+def _is_of(layout: Layout) -> Callable[[str], bool]:
+    return lambda name: layout.bucket_of(name) is not None
 
 
 def _payloads_unchanged(plan: Plan, modality: ModalityPlan) -> bool:
@@ -173,6 +197,12 @@ def _examine(modality: ModalityPlan, rows: pa.Table) -> tuple[list[BadRecord | N
     return examine(paths, recipe.max_bytes)
 
 
+def clear_temporary(output: str) -> None:
+    """Remove what killed processes left half written."""
+    for path in storage.temporary_below(output):
+        storage.remove(path)
+
+
 def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
     """Remove what another recipe wrote, and what a killed process left half written.
 
@@ -180,11 +210,10 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
         The steps whose files were removed.
     """
     output = plan.output
-    for name in storage.files_below(output):
-        if name.endswith(storage.TEMPORARY):
-            storage.remove(storage.join(output, name))
+    clear_temporary(output)
     if old is None:
         return []
+    was = Layout(output, old.buckets)
     layout = Layout(output, plan.buckets)
     steps = set(old.recipe) | set(new.recipe)
     stale = sorted(
@@ -208,15 +237,30 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
             ]
             storage.remove(layout.fitted(f"{name}.npz"))
         elif kind == "fuse":
-            clear_fusion(layout)
-            clear_networks(layout, networks_of(plan.recipe.fuse))
+            clear_fusion(was)
+            clear_networks(was, networks_of(plan.recipe.fuse))
             continue
         else:
             folders = ["model", "predictions", "receipts/train"]
         # Receipts first: without them, whatever a crash leaves here counts for nothing.
         for folder in folders:
-            storage.remove_tree(layout.at(folder))
+            _remove_folder(was, folder)
     return stale
+
+
+def _remove_folder(was: Layout, folder: str) -> None:
+    """Remove a folder; what people read of it goes by name, as stores may list less than there is.
+
+    Args:
+        was: the layout that its files were written by.
+        folder: below the output.
+    """
+    if not storage.is_local(was.root) and folder.partition("/")[0] in _READ:
+        storage.remove_all(was.tables(folder))
+    storage.remove_tree(was.at(folder))
+
+
+_READ = {"records", "features", "dead_letters", "fused", "predictions"}
 
 
 def clear_networks(layout: Layout, wanted: list[Deep]) -> None:
@@ -234,6 +278,6 @@ def clear_fusion(layout: Layout) -> None:
     for part in ("join", "fitted", "fuse"):
         storage.remove_tree(layout.at("receipts", part, FUSED))
     storage.remove_tree(layout.at("statistics", FUSED))
-    storage.remove_tree(layout.at("fused"))
+    _remove_folder(layout, "fused")
     for name in ("fusion.npz", "fusion.json"):
         storage.remove(layout.fitted(name))

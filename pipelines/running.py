@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pipelines.options import RunnerOptions
 from pipelines.workers import WorkerDied, WorkerPool, serving
 from schemas import storage
-from schemas.errors import DataError
+from schemas.errors import DataError, StorageError
+from schemas.layout import LOGS, Layout
 from schemas.plan import Plan
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -27,7 +29,7 @@ class RunFailed(Exception):
 def log_path(output: str) -> str:
     """The log file: in the output where that is local, else in the working folder."""
     if storage.is_local(output):
-        return os.path.join(output, "run.log")
+        return os.path.join(output, LOGS[0])
     return os.path.abspath("sensorium.log")
 
 
@@ -58,18 +60,11 @@ def logging_to(path: str) -> Iterator[None]:
         handler.close()
 
 
-def runner_named(beam_args: list[str]) -> bool:
-    """Whether the command line names one of Beam's runners."""
-    return any(arg == "--runner" or arg.startswith("--runner=") for arg in beam_args)
-
-
-def worker_count(beam_args: list[str]) -> int:
+def worker_count(options: RunnerOptions) -> int:
     """Local worker processes: --direct_num_workers, or the cores that this process may use."""
-    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-
-    asked = PipelineOptions(beam_args).view_as(DirectOptions).direct_num_workers
-    if any(arg.startswith("--direct_num_workers") for arg in beam_args) and asked > 0:
-        return asked
+    given = any(arg.startswith("--direct_num_workers") for arg in options.args)
+    if given and options.values["direct_num_workers"] > 0:
+        return options.values["direct_num_workers"]
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -99,55 +94,65 @@ Raises:
 
 @contextmanager
 def runner(
-    plan: Plan, beam_args: list[str], graphs: int, started: Callable[[], None]
+    plan: Plan,
+    options: RunnerOptions,
+    graphs: int,
+    started: Callable[[], None],
+    submitted: Callable[[str], None],
 ) -> Iterator[RunGraph]:
     """What runs a plan's flow.
 
     Args:
         plan: of the run.
-        beam_args: command-line options for Beam, as they were given.
+        options: of the runner.
         graphs: how many are going to be run, one after the other. Local workers serve one graph
             each, and all must be forked before the first starts threads.
         started: called once the worker processes are there; threads may be started from then on.
+        submitted: called with the id that a remote runner gives to a graph, when it has it.
     """
-    if runner_named(beam_args):
+    if options.runner:
         started()
-        yield lambda plan, upto: _guarded(plan, upto, beam_args, None)
+        yield lambda plan, upto: _guarded(plan, upto, list(options.args), None, submitted)
         return
     import_for_workers(plan)
-    count = worker_count(beam_args)
+    count = worker_count(options)
     log = log_path(plan.output)
     gc.freeze()  # else collections in the workers would copy every page they share
     pool = WorkerPool(count * graphs, lambda: _prepare_worker(log), log)
     try:
         started()
-        args = [a for a in beam_args if not a.startswith("--direct_num_workers")]
+        args = [a for a in options.args if not a.startswith("--direct_num_workers")]
         args.append(f"--direct_num_workers={count}")
 
         def run(plan: Plan, upto: str) -> None:
             with serving(pool) as local:
-                _guarded(plan, upto, args, local)
+                _guarded(plan, upto, args, local, submitted)
 
         yield run
     finally:
         pool.close()
 
 
-def _guarded(plan: Plan, upto: str, args: list[str], runner: object | None) -> None:
+def _guarded(
+    plan: Plan, upto: str, args: list[str], runner: object | None, submitted: Callable[[str], None]
+) -> None:
     try:
-        _run(plan, upto, args, runner)
-    except (DataError, WorkerDied, RunFailed, KeyboardInterrupt):
+        _run(plan, upto, args, runner, submitted)
+    except (DataError, StorageError, WorkerDied, RunFailed, KeyboardInterrupt):
         raise
     except Exception as error:
         logging.getLogger("sensorium").exception("the run failed")
         raise cause_of(error) from error
 
 
-def _run(plan: Plan, upto: str, args: list[str], runner: object | None) -> None:
+def _run(
+    plan: Plan, upto: str, args: list[str], runner: object | None, submitted: Callable[[str], None]
+) -> None:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipelines.flow import build
+    from pipelines.remote import wait_until_finish
 
     class Options(PipelineOptions):
         """Beam asks for the same view of its options at every transform, and parses all anew."""
@@ -161,10 +166,26 @@ def _run(plan: Plan, upto: str, args: list[str], runner: object | None) -> None:
     pipeline = beam.Pipeline(runner=runner, options=Options(args))
     build(pipeline, plan, upto)
     gc.enable()
+    storage.remove(Layout(plan.output, plan.buckets).begun)
     result = pipeline.run()
-    state = result.wait_until_finish()
+    name = job_id(result)
+    if name:
+        submitted(name)
+    if runner is None:
+        state = wait_until_finish(result, plan, PipelineOptions(args))
+    else:
+        state = result.wait_until_finish()
     if state is not None and str(state) != "DONE":
         raise RunFailed(f"the runner ended with state {state}")
+
+
+def job_id(result: Any) -> str | None:
+    """The runner's own id of what was submitted to it, where it has one."""
+    found = getattr(result, "_job_id", None)  # portable runners have no public name for it
+    if found is None:
+        found = getattr(result, "job_id", None)  # Dataflow
+        found = found() if callable(found) else found
+    return found if isinstance(found, str) else None
 
 
 def _prepare_worker(log: str) -> None:
@@ -178,7 +199,9 @@ def _prepare_worker(log: str) -> None:
 
 
 _DATA_ERROR = re.compile(r"DataError: (.+?)(?: \[while running .*\])?$", re.MULTILINE)
+_STORAGE_ERROR = re.compile(r"StorageError: (.+?)(?: \[while running .*\])?$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^([\w.]*(?:Error|Exception|Died|Exit\w*)\b.*)$", re.MULTILINE)
+_BY_JOB_SERVER = re.compile(r"^RuntimeError: Pipeline \S+ failed in state \w+: ")
 _WHERE = re.compile(r"\[while running '([^']*)'\]")
 
 
@@ -191,9 +214,13 @@ def cause_of(error: BaseException) -> Exception:
     found = _DATA_ERROR.search(text)
     if found:
         return DataError(found.group(1))
+    found = _STORAGE_ERROR.search(text)
+    if found:
+        return RunFailed(found.group(1))
     lines = _LAST_ERROR.findall(text)
     first = text.strip().partition("\n")[0]
     cause = lines[-1] if lines else f"{type(error).__name__}: {first}".removesuffix(": ")
+    cause = _BY_JOB_SERVER.sub("", cause)
     where = _WHERE.search(cause)
     cause = _WHERE.sub("", cause).strip()
     return RunFailed(f"{cause} (in step {where.group(1)!r})" if where else cause)

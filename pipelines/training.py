@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -16,7 +17,8 @@ from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.options.fuse import Compare, Deep, Fuse, needs_choice, networks_of
 from schemas.plan import Plan
-from schemas.receipts import Receipt, fingerprint
+from schemas.receipts import fingerprint
+from schemas.recipe import TARGET
 from schemas.tables import write_table
 
 
@@ -28,15 +30,13 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
         progress: told in a few words what was done.
 
     Raises:
-        DataError: if there is nothing to learn.
+        DataError: if there is nothing to learn, or more than may be held in memory.
     """
     # Imported here: scikit-learn takes long, and only these steps need it.
-    from transforms.learning.choosing import Choice, choose
-    from transforms.learning.dataset import load_training_set
-    from transforms.learning.training import judging
+    from transforms.learning.choosing import Choice
 
     recipe, layout = plan.recipe, Layout(plan.output, plan.buckets)
-    upstream = _receipts(plan)
+    upstream = _upstream(plan)
     own = fingerprint(plan.fingerprints["fuse"], plan.fingerprints["train"], upstream)
     before = _choice(plan.output) if storage.exists(layout.strategy) else None
     if before is not None and before["fingerprint"] == own:
@@ -44,17 +44,9 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
         return
     clear_networks(layout, networks_of(recipe.fuse))
     _train_networks(plan, upstream, progress)
-    assert recipe.train is not None
-    assert recipe.target is not None
-    if isinstance(recipe.fuse, Deep):
-        choice = Choice(recipe.fuse, {})  # all rows need not be in memory for that
-    else:
-        data = load_training_set(plan, fused=False)
-        try:
-            with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
-                choice = choose(heads, recipe.fuse)
-        except ValueError as error:
-            raise DataError(str(error)) from None
+    fuse = recipe.fuse
+    # All rows need not be in memory for a network.
+    choice = Choice(fuse, {}) if isinstance(fuse, Deep) else _choose(plan, progress)
     found = {
         "fingerprint": own,
         "fuse": choice.fuse.model_dump(mode="json"),
@@ -63,6 +55,30 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
     if before is not None and before["fuse"] != found["fuse"]:
         clear_fusion(layout)  # other features have led to another strategy
     storage.write_bytes(layout.strategy, json.dumps(found, indent=1, allow_nan=False).encode())
+
+
+def _choose(plan: Plan, progress: Callable[[str], None]) -> Any:
+    """The `choosing.Choice` of what is left open, with all rows in memory."""
+    from transforms.learning.choosing import choose
+    from transforms.learning.dataset import load_training_set
+    from transforms.learning.training import judging
+
+    recipe = plan.recipe
+    assert recipe.train is not None
+    assert recipe.target is not None
+    needed = _needed(plan)
+    if needed > recipe.train.memory:
+        raise DataError(
+            f"choosing how to fuse takes all rows in memory, {needed:.1f} GiB, more than "
+            f"train.memory, which is {recipe.train.memory:g}: raise that, or name a strategy with "
+            "nothing left open; with `concatenate` or `deep` training can read a bucket at a time"
+        )
+    data = load_training_set(plan, fused=False)
+    try:
+        with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
+            return choose(heads, recipe.fuse)
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def with_choice(plan: Plan) -> Plan:
@@ -92,15 +108,11 @@ def _train_networks(plan: Plan, upstream: list[str], progress: Callable[[str], N
             raise RunFailed(str(error)) from None
 
 
-def _receipts(plan: Plan) -> list[str]:
+def _upstream(plan: Plan) -> list[str]:
     """Fingerprints of all features and labels."""
-    layout, receipts = Layout(plan.output, plan.buckets), []
-    for name in plan.branches:
-        step = "ingest" if name == plan.branches[-1] else "extract"
-        for bucket in range(plan.buckets):
-            data = storage.read_bytes(layout.receipt(step, name, bucket))
-            receipts.append(Receipt(**json.loads(data)).fingerprint)
-    return receipts
+    audit = json.loads(storage.read_bytes(Layout(plan.output, plan.buckets).audit))
+    steps = [f"extract/{m.name}" for m in plan.modalities] + [f"ingest/{TARGET}"]
+    return [audit["digests"][step] for step in steps]
 
 
 def _needed(plan: Plan) -> float:
@@ -145,7 +157,7 @@ def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
     assert recipe.target is not None
     storage.remove(layout.metrics)  # the step's mark of completion goes first and comes last
     assert not isinstance(recipe.fuse, Compare)
-    _train_networks(plan, _receipts(plan), progress)
+    _train_networks(plan, _upstream(plan), progress)
     try:
         if _too_large(plan):
             trained = train_streaming(plan, progress)

@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from schemas import storage
+
 URN = "sensorium:env:forked_worker:v1"
 THREAD_LIMITS = {
     # One thread a worker: the processes are the parallelism, and sums keep their order.
@@ -43,8 +45,8 @@ class WorkerPool:
     """
 
     def __init__(self, size: int, prepare: Callable[[], None], log: str | None = None) -> None:
-        # fsspec has a thread of its own for remote stores, and makes a new one after a fork.
-        others = {t.name for t in threading.enumerate()} - {"MainThread", "fsspecIO"}
+        storage.disconnect()  # clients of remote stores have threads; they are made anew by need
+        others = {t.name for t in threading.enumerate()} - {"MainThread"}
         if others:
             raise RuntimeError(
                 f"worker processes must be forked before threads are started: {others}"
@@ -117,6 +119,7 @@ def _serve(channel: socket.socket, prepare: Callable[[], None], log: str | None)
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which takes it for that
         if log is not None:
             with open(log, "ab", buffering=0) as file:
                 os.dup2(file.fileno(), 2)

@@ -6,3 +6,11 @@ class DataError(Exception):
 
     It ends the run, unlike the errors of one record, which become dead letters.
     """
+
+
+class StorageError(Exception):
+    """A store cannot be used: the message says which, why, and what to do.
+
+    Never the error of one record: a store that is away makes no dead letters. Nor an OSError, so
+    that nobody takes it for a missing or broken file.
+    """

@@ -12,9 +12,17 @@ from pydantic import ValidationError
 
 from schemas import storage
 from schemas.problems import Loc, Place, RecipeError, dotted, explain, nearest
+from schemas.profiles import Profile, Profiles
 from schemas.recipe import Recipe
 
-__all__ = ["RecipeError", "dump_recipe", "json_schema", "load_recipe", "locate_recipe"]
+__all__ = [
+    "RecipeError",
+    "dump_recipe",
+    "json_schema",
+    "load_profiles",
+    "load_recipe",
+    "locate_recipe",
+]
 
 
 def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -38,23 +46,28 @@ def locate_recipe(
     path: str, overrides: Sequence[str] = ()
 ) -> tuple[Recipe, Callable[[Loc], Place]]:
     """`load_recipe`, and a function that tells where a field was written."""
-    values = _Values(lambda mark: Place(mark.line + 1, f"{path}:{mark.line + 1}"))
-    root = _compose(_read(path), lambda line, column: f"{path}:{line}:{column}", path)
-    data = None if root is None else values.value(root, ())
-    if values.problems:
-        raise RecipeError(values.problems)
-    if data is None:
-        raise RecipeError([f"{path}: is empty; a recipe has at least `name` and `modalities`"])
-    if not isinstance(data, dict):
-        raise RecipeError(
-            [f"{path}:1: must be a mapping (lines such as `name: digits`), not a list or a value"]
-        )
+    data, values = _mapping_of(path, "a recipe has at least `name` and `modalities`")
     for override in overrides:
         _override(data, values.places, override)
     try:
         return Recipe.model_validate(data), values.place
     except ValidationError as error:
         raise RecipeError(explain(error, values.place)) from None
+
+
+def load_profiles(path: str) -> dict[str, Profile]:
+    """Read a file of profiles.
+
+    All plain values are text, as they are on a command line: `flink_version: 1.20` is no number.
+
+    Raises:
+        RecipeError: with all that is wrong, by line and field.
+    """
+    data, values = _mapping_of(path, "it has `profiles`, by name", _TextParser)
+    try:
+        return Profiles.model_validate(data).profiles
+    except ValidationError as error:
+        raise RecipeError(explain(error, values.place, Profiles)) from None
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -83,8 +96,27 @@ def json_schema() -> dict[str, Any]:
 # --- the file --------------------------------------------------------------------------------
 
 
+def _mapping_of(
+    path: str, hint: str, parser: type[yaml.SafeLoader] | None = None
+) -> tuple[dict[str, Any], _Values]:
+    """The mapping that a file holds, and where each value in it is written."""
+    values = _Values(lambda mark: Place(mark.line + 1, f"{path}:{mark.line + 1}"))
+    root = _compose(_read(path), lambda line, column: f"{path}:{line}:{column}", path, parser)
+    data = None if root is None else values.value(root, ())
+    if values.problems:
+        raise RecipeError(values.problems)
+    if data is None or data == "":
+        raise RecipeError([f"{path}: is empty; {hint}"])
+    if not isinstance(data, dict):
+        raise RecipeError(
+            [f"{path}:1: must be a mapping (lines such as `name: digits`), not a list or a value"]
+        )
+    return data, values
+
+
 def _read(path: str) -> str:
     try:
+        storage.reach(path)
         data = storage.read_bytes(path)
     except (FileNotFoundError, IsADirectoryError):
         raise RecipeError([_why_not_there(path)]) from None
@@ -99,18 +131,18 @@ def _read(path: str) -> str:
 
 
 def _why_not_there(path: str) -> str:
-    fs = storage.file_system(path)
-    if fs.isdir(path):
+    if storage.kind(path) == "folder":
         inside = storage.join(path, "recipe.yaml")
         hint = (
             f"; did you mean {inside}?" if storage.exists(inside) else ", which has no recipe.yaml"
         )
         return f"{path}: is a folder{hint}"
     folder, name = storage.parent(path) or ".", path.rsplit("/", 1)[-1]
-    if not fs.isdir(folder):
+    try:
+        names = storage.listed(folder)
+    except (FileNotFoundError, NotADirectoryError):
         return f"{path}: there is no such file, nor a folder {folder}"
-    names = [found.rstrip("/").rsplit("/", 1)[-1] for found in fs.ls(folder, detail=False)]
-    return f"{path}: there is no such file{nearest(name, sorted(names))}"
+    return f"{path}: there is no such file{nearest(name, names)}"
 
 
 # --- YAML ------------------------------------------------------------------------------------
@@ -132,6 +164,12 @@ class _Parser(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012  PyYAML's way to say so
 
 
+class _TextParser(yaml.SafeLoader):
+    """Takes all plain values for text."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012
+
+
 class _Writer(yaml.SafeDumper):
     """Quotes text that YAML 1.1 or 1.2 would take for something else; short lists on a line."""
 
@@ -151,6 +189,7 @@ _Writer.add_representer(str, _Writer.represent_text)
 for _name, _pattern in _CORE.items():
     for _class in (_Parser, _Writer):
         _class.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), None)
+_TextParser.add_implicit_resolver(_TAG + "merge", re.compile(r"^<<$"), None)
 
 _HINTS = {
     "mapping values are not allowed here": "; is the line indented rightly, and are values "
@@ -160,16 +199,22 @@ _HINTS = {
 }
 
 
-def _compose(text: str, where: Callable[[int, int], str], name: str) -> yaml.Node | None:
+def _compose(
+    text: str,
+    where: Callable[[int, int], str],
+    name: str,
+    parser: type[yaml.SafeLoader] | None = None,
+) -> yaml.Node | None:
     """The only document's node, or None if the text is empty.
 
     Args:
         text: YAML.
         where: names a line and column, from 1, for an error.
         name: names the whole.
+        parser: decides what plain values are, by default as in a recipe.
     """
     try:
-        return _Parser(text).get_single_node()
+        return (parser or _Parser)(text).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         start = name if mark is None else where(mark.line + 1, mark.column + 1)

@@ -67,15 +67,18 @@ def nearest(name: object, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def explain(error: ValidationError, place: Callable[[Loc], Place]) -> list[str]:
+def explain(
+    error: ValidationError, place: Callable[[Loc], Place], model: type[BaseModel] = Recipe
+) -> list[str]:
     """Problems of a recipe, in the order of their lines, one a field.
 
     Args:
-        error: what pydantic says of `Recipe`.
+        error: what pydantic says of the model.
         place: tells where a field was written, or where it should have been.
+        model: what was to be read.
     """
     errors = [one for one in error.errors(include_url=False) if not _follows(one)]
-    groups = _settle([_find(one) for one in errors])
+    groups = _settle([_find(one, model) for one in errors])
     told = [(place(loc), loc, what) for loc, what in map(_tell, groups)]
     told.sort(key=lambda one: one[0].line)
     return list(dict.fromkeys(where.problem(loc, what) for where, loc, what in told))
@@ -106,8 +109,8 @@ class _Found:
     types: tuple[Any, ...]
 
 
-def _find(error: ErrorDetails) -> _Found:
-    types: list[Any] = [Recipe]
+def _find(error: ErrorDetails, model: type[BaseModel]) -> _Found:
+    types: list[Any] = [model]
     loc: Loc = ()
     unions: list[tuple[Loc, str]] = []
     holder: Any = None

@@ -60,24 +60,29 @@ class Receipt:
         return json.dumps(asdict(self), sort_keys=True, indent=1).encode()
 
 
-def read_receipt(root: str, path: str, expected: str) -> Receipt | None:
-    """The receipt at `path` if it says that the work is done as expected, else None.
+def read_receipt(root: str, path: str, expected: str) -> tuple[Receipt | None, bool]:
+    """The receipt at `path` if it says that the work is done as expected.
 
     Args:
         root: the output folder that the receipt's files are relative to.
         path: where the receipt lies.
         expected: the fingerprint that it must have.
+
+    Returns:
+        The receipt, or None where the work is to be done; and whether there is any file at `path`.
     """
     try:
         receipt = Receipt(**json.loads(storage.read_bytes(path)))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None  # none, or not one of ours: the work is done again
+    except FileNotFoundError:
+        return None, False
+    except (ValueError, TypeError):
+        return None, True  # not one of ours: the work is done again
     if receipt.fingerprint != expected:
-        return None
+        return None, True
     for name, size in receipt.files.items():
         if storage.size(storage.join(root, name)) != size:
-            return None
-    return receipt
+            return None, True
+    return receipt, True
 
 
 Work = Callable[[], tuple[dict[str, int], dict[str, int]]]
@@ -108,11 +113,12 @@ def once(
         The receipt, old or new.
     """
     path = layout.receipt(step, modality, bucket)
-    done = read_receipt(layout.root, path, expected)
+    done, there = read_receipt(layout.root, path, expected)
     if done is not None:
         _LOG.info("%s %s, bucket %d: as it was", step, modality, bucket)
         return done
-    storage.remove(path)
+    if there:
+        storage.remove(path)
     counts, files = work()
     named = {layout.relative(file): size for file, size in files.items()}
     receipt = Receipt(step, modality, bucket, expected, counts, named, payloads)

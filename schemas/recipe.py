@@ -17,6 +17,7 @@ from schemas.options.fuse import (
     Fuse,
     check_names,
     concatenate_is_the_default,
+    has_features_of_several,
     learns_from_labels,
 )
 from schemas.options.image import ImageExtract
@@ -252,8 +253,10 @@ class Join(Options):
         default="outer",
         description="Keys of any modality, of all modalities, or of the one named as `left`",
     )
-    missing: Literal["mean", "zero"] = Field(
-        default="mean", description="A missing modality's features: the training mean, or zero"
+    missing: Literal["mean", "zero", "conditional"] = Field(
+        default="mean",
+        description="A missing modality's features: the training mean, zero, or their mean given "
+        "the modalities that are there",
     )
 
 
@@ -326,6 +329,15 @@ class Recipe(Options):
         if len(names) < 2 and self.fuse.method != "concatenate":
             raise FieldError(("fuse", "method"), f"{self.fuse.method} needs two modalities or more")
         check_names(self.fuse, names, ("fuse",))
+        if self.join.missing == "conditional":
+            if self.join.how == "inner":
+                raise FieldError(("join", "missing"), "nothing is missing in an inner join")
+            if len(names) < 2 or not has_features_of_several(self.fuse):
+                raise FieldError(
+                    ("join", "missing"),
+                    "conditional is for features of several modalities in one vector; decisions "
+                    "leave out what is missing, and one modality has nothing to go by",
+                )
         if learns_from_labels(self.fuse) and (self.target is None or self.train is None):
             raise FieldError(
                 ("fuse",),

@@ -1,8 +1,9 @@
 """Files on local disks and object stores, through one small door.
 
 A file appears whole or not at all: locally by a temporary name and a rename, on object stores
-by one upload of a finished local file. Temporary names start with a dot and end in `.tmp`, so no
-glob for data finds them.
+by one PUT of a finished local file, or above 100 MB by an upload in parts that its last request
+makes visible. Nothing is renamed there, and no answer of a listing decides what is done. Temporary
+names start with a dot and end in `.tmp`, so no glob for data finds them.
 """
 
 from __future__ import annotations
@@ -11,11 +12,19 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, BinaryIO, Literal, TypeVar, cast
+
+import fsspec
+
+from schemas import stores
+from schemas.ranges import RangedFile
 
 TEMPORARY = ".tmp"
+REQUESTS = 16  # to an object store at a time
+
+Made = TypeVar("Made")
 
 
 def is_local(path: str) -> bool:
@@ -45,47 +54,27 @@ def parent(path: str) -> str:
     return os.path.dirname(local(path)) if is_local(path) else path.rsplit("/", 1)[0]
 
 
-@lru_cache(maxsize=32)
-def _file_system(scheme: str, pid: int) -> Any:
-    """A file system of this very process (`pid`): a fork needs its own connections."""
-    import fsspec
-
-    try:
-        return fsspec.filesystem(scheme)
-    except ImportError as error:
-        raise ImportError(
-            f"{scheme}:// needs a package that is not installed: {error}. "
-            f"Install it, for instance with: pip install {_PACKAGES.get(scheme, 'fsspec[full]')}"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{scheme}:// is no kind of storage that fsspec knows: {error}") from None
-
-
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
-
-
-def file_system(path: str) -> Any:
-    """The fsspec file system of a URL.
-
-    Raises:
-        ImportError: if the store's package is missing; says what to install.
-        ValueError: if no such kind of storage is known.
-    """
-    scheme = "file" if is_local(path) else path.split("://", 1)[0]
-    return _file_system(scheme, os.getpid())
-
-
 def exists(path: str) -> bool:
     """Whether there is a file or folder."""
-    return os.path.exists(local(path)) if is_local(path) else file_system(path).exists(path)
+    return os.path.exists(local(path)) if is_local(path) else kind(path) is not None
+
+
+def kind(path: str) -> Literal["file", "folder"] | None:
+    """What a path stands for; a folder of an object store is what has objects below it."""
+    if is_local(path):
+        path = local(path)
+        return "folder" if os.path.isdir(path) else "file" if os.path.isfile(path) else None
+    try:
+        with stores.told(path):
+            return "folder" if stores.client(path).info(path)["type"] == "directory" else "file"
+    except FileNotFoundError:
+        return None
 
 
 def size(path: str) -> int | None:
     """A file's size in bytes, or None where there is no file."""
     try:
-        if is_local(path):
-            return os.stat(local(path)).st_size
-        return int(file_system(path).info(path)["size"])
+        return os.stat(local(path)).st_size if is_local(path) else int(stores.info(path)["size"])
     except FileNotFoundError:
         return None
 
@@ -99,39 +88,56 @@ def read_bytes(path: str) -> bytes:
     if is_local(path):
         with open(local(path), "rb") as file:
             return file.read()
-    return file_system(path).cat_file(path)
+    return stores.read_whole(path)
 
 
-def read_many(paths: list[str]) -> list[bytes | OSError]:
-    """Several whole files, at once where the store can; an error stands in its file's place."""
-    if not paths:
-        return []
-    if all(is_local(path) for path in paths):
-        return [_read_or_error(path) for path in paths]
-    out: list[bytes | OSError] = []
-    for path in paths if not _same_store(paths) else ():
-        out.append(_read_or_error(path))
-    if not out:
-        fs = file_system(paths[0])
-        stripped = [fs._strip_protocol(path) for path in paths]
-        found = fs.cat(list(dict.fromkeys(stripped)), on_error="return")
-        if isinstance(found, bytes):  # a single path is not put into a dict
-            return [found] * len(paths)
-        for path in stripped:
-            got = found[path]
-            if isinstance(got, Exception) and not isinstance(got, OSError):
-                raise got
-            out.append(got)
+def read_many(paths: list[str], most: int) -> list[bytes | OSError]:
+    """The first bytes of several files, at once where the store can.
+
+    Args:
+        paths: local paths and URLs.
+        most: bytes that are read of each.
+
+    Returns:
+        The bytes of each file, or the error that concerns it alone.
+
+    Raises:
+        StorageError: if a store cannot be used.
+    """
+    out: list[bytes | OSError] = [b""] * len(paths)
+    remote: dict[str, list[int]] = {}
+    for i, path in enumerate(paths):
+        if is_local(path):
+            out[i] = _read_or_error(path, most)
+        else:
+            remote.setdefault(stores.scheme_of(path), []).append(i)
+    for positions in remote.values():
+        urls = [paths[i] for i in positions]
+        for i, got in zip(positions, stores.read_ranges(urls, 0, most), strict=True):
+            out[i] = got
     return out
 
 
-def _same_store(paths: list[str]) -> bool:
-    return len({path.split("://", 1)[0] for path in paths}) == 1
+def side_by_side(work: Callable[[str], Made], paths: Iterable[str]) -> Iterator[Made]:
+    """What is made of each file, in their order; of remote ones, `REQUESTS` at a time.
+
+    For work that waits for a store rather than computes, such as reading the end of a file.
+    """
+    paths = list(paths)
+    if all(map(is_local, paths)):
+        yield from map(work, paths)
+        return
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        try:
+            yield from pool.map(work, paths)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _read_or_error(path: str) -> bytes | OSError:
+def _read_or_error(path: str, most: int) -> bytes | OSError:
     try:
-        return read_bytes(path)
+        with open(local(path), "rb") as file:
+            return file.read(most)
     except OSError as error:
         return error
 
@@ -157,7 +163,8 @@ def writing(path: str) -> Iterator[IO[bytes]]:
     with tempfile.NamedTemporaryFile(prefix="sensorium-") as file:
         yield file.file
         file.flush()
-        file_system(path).put_file(file.name, path)
+        with stores.told(path):
+            stores.client(path).put_file(file.name, path)
 
 
 def _umask() -> int:
@@ -181,16 +188,74 @@ def remove(path: str) -> None:
         if is_local(path):
             os.unlink(local(path))
         else:
-            file_system(path).rm_file(path)
+            with stores.told(path):
+                stores.client(path).rm_file(path)
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder and all it holds, if it is there."""
+    """Remove a folder and all it holds, if it is there.
+
+    Of an object store, what a listing shows: what must not stay is to be named to `remove_all`.
+    """
     if is_local(path):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(local(path))
-    elif file_system(path).exists(path):
-        file_system(path).rm(path, recursive=True)
+    else:
+        remove_all([join(path, name) for name in files_below(path)])
+
+
+def remove_all(paths: list[str]) -> None:
+    """Remove those of the files that are there, of one store; many by one request if it can."""
+    for start in range(0, len(paths), stores.DELETED_AT_ONCE):
+        some = paths[start : start + stores.DELETED_AT_ONCE]
+        if any(map(is_local, some)) or not stores.deletes_many(some[0]):
+            for path in some:
+                remove(path)
+        else:
+            with stores.told(some[0]):
+                stores.client(some[0]).rm(some)
+
+
+def names_in(folder: str, prefixes: Iterable[str] = ("",)) -> Iterator[str]:
+    """Names of the files right in a folder, in any order; nothing where there is no folder.
+
+    A folder may hold millions: they come as they are listed, and are not kept.
+
+    Args:
+        folder: path or URL.
+        prefixes: on an object store, the names are asked for one prefix after the other, so that
+            no more than those of one are in memory.
+    """
+    if is_local(folder):
+        with contextlib.suppress(FileNotFoundError), os.scandir(local(folder)) as entries:
+            for entry in entries:
+                yield entry.name
+        return
+    fs = stores.client(folder)
+    root = fs._strip_protocol(folder).rstrip("/") + "/"
+    for prefix in prefixes:
+        found: list[str] = []
+        with contextlib.suppress(FileNotFoundError), stores.told(folder):
+            found = fs.find(root, prefix=prefix)
+        for path in found:
+            name = path.removeprefix(root)
+            if name.startswith(prefix) and "/" not in name:
+                yield name
+
+
+def temporary_below(path: str) -> Iterator[str]:
+    """Temporary files that a killed process left in a folder or its sub-folders, and nobody else.
+
+    Only local writing makes any; nothing is kept of the other names.
+    """
+    folders = [local(path)] if is_local(path) else []
+    while folders:
+        with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name.startswith(".") and entry.name.endswith(TEMPORARY):
+                    yield entry.path
 
 
 def files_below(path: str) -> list[str]:
@@ -203,7 +268,67 @@ def files_below(path: str) -> list[str]:
             for name in names
         ]
     else:
-        fs = file_system(path)
+        fs = stores.client(path)
         root = fs._strip_protocol(path).rstrip("/") + "/"
-        found = [name.removeprefix(root) for name in fs.find(path)]
+        with stores.told(path):
+            found = [name.removeprefix(root) for name in fs.find(path)]
     return sorted(found)
+
+
+def listed(path: str) -> list[str]:
+    """Names in a folder, without those of its sub-folders.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: if there is no such folder.
+    """
+    if is_local(path):
+        return sorted(os.listdir(local(path)))
+    with stores.told(path):
+        names = stores.client(path).ls(path, detail=False)
+    return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in names)
+
+
+def matching(pattern: str, root: int) -> list[str]:
+    """Files that match a glob, as paths or URLs.
+
+    Args:
+        pattern: an absolute path or a URL.
+        root: length of the part of it that ends before the first folder with a wildcard.
+    """
+    fs = fsspec.filesystem("file") if is_local(pattern) else stores.client(pattern)
+    # Stores strip the scheme from what they find: put back the part before the pattern.
+    start = pattern[:root]
+    stripped = fs._strip_protocol(start).rstrip("/") + "/"
+    with contextlib.nullcontext() if is_local(pattern) else stores.told(pattern):
+        found = fs.glob(pattern, detail=True)
+    return [
+        start + name.removeprefix(stripped)
+        for name, info in found.items()
+        if info["type"] == "file"
+    ]
+
+
+def reach(path: str) -> None:
+    """Make sure that a path's store answers and lets us in; nothing to do for local ones.
+
+    Raises:
+        StorageError: if it does not; says what to do.
+    """
+    if not is_local(path):
+        stores.reach(path)
+
+
+def disconnect() -> None:
+    """End the clients of remote stores and their threads, so that this process can fork."""
+    stores.disconnect()
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a file for reading; a remote one is read by ranges, ahead where it is read in order.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if is_local(path):
+        return open(local(path), "rb")
+    return cast(BinaryIO, RangedFile(path))

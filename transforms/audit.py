@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,11 @@ from schemas.recipe import TARGET
 
 Totals = dict[tuple[str, str, str], int]
 """(step, modality, name of the count) -> sum over buckets."""
+
+RECEIPTS, DIGEST = "receipts", "digest"
+"""Counts of every step: of its receipts, and the sum of what stands for them."""
+
+MODULUS = 2**63  # integers of Beam's coders have 64 bits, with a sign
 
 
 class Audit(beam.PTransform):
@@ -36,16 +42,23 @@ class Audit(beam.PTransform):
 
 
 def counts_of(receipt: Receipt) -> tuple[int, Totals]:
-    """The counts of one receipt, under one key for all."""
-    return 0, {(receipt.step, receipt.modality, n): c for n, c in receipt.counts.items()}
+    """The counts of one receipt, under one key for all.
+
+    Two more stand for the receipt itself: that there is one, and a number for its bucket and
+    fingerprint. The sum of these numbers stands for all receipts of a step in any order (Clarke et
+    al. 2003, Incremental multiset hash functions), so nobody has to read them again.
+    """
+    own = hashlib.sha256(f"{receipt.bucket} {receipt.fingerprint}".encode()).digest()
+    counts = {**receipt.counts, RECEIPTS: 1, DIGEST: int.from_bytes(own[:8], "little") % MODULUS}
+    return 0, {(receipt.step, receipt.modality, n): c for n, c in counts.items()}
 
 
 def add_counts(several: Iterable[Totals]) -> Totals:
-    """The sum of each count."""
+    """The sum of each count, modulo `MODULUS`, which only digests ever reach."""
     out: Totals = {}
     for counts in several:
         for name, count in counts.items():
-            out[name] = out.get(name, 0) + count
+            out[name] = (out.get(name, 0) + count) % MODULUS
     return out
 
 
@@ -61,14 +74,22 @@ def audit_of(totals: Totals, plan: Plan) -> dict[str, Any]:
     Per modality: rows = records + duplicates + dead letters (ingest), and
     records = features + pooled + dead letters (extract). Per data set: keys = fused + dropped.
 
+    Each step has one receipt a bucket.
+
     Returns:
-        JSON-ready: name, buckets, modalities (counts by step), data_set, balanced, problems.
+        JSON-ready: name, buckets, modalities (counts by step), data_set, digests (step/modality
+        -> hash of its receipts), balanced, problems.
     """
 
     def counts(step: str, name: str) -> dict[str, int]:
-        return {n: c for (s, m, n), c in totals.items() if (s, m) == (step, name)}
+        own = {n: c for (s, m, n), c in sorted(totals.items()) if (s, m) == (step, name)}
+        own.pop(DIGEST, None)
+        number = own.pop(RECEIPTS, plan.buckets)
+        if number != plan.buckets:
+            problems.append(f"{step} {name}: {number} receipts of {plan.buckets} buckets")
+        return own
 
-    problems = []
+    problems: list[str] = []
     modalities: dict[str, Any] = {}
     for name in plan.branches:
         ingest = counts("ingest", name)
@@ -100,6 +121,11 @@ def audit_of(totals: Totals, plan: Plan) -> dict[str, Any]:
         "buckets": plan.buckets,
         "modalities": modalities,
         "data_set": data_set,
+        "digests": {
+            f"{step}/{name}": f"{total:016x}"
+            for (step, name, count), total in sorted(totals.items())
+            if count == DIGEST
+        },
         "balanced": not problems,
         "problems": problems,
     }

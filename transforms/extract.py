@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -11,16 +12,18 @@ import pyarrow as pa
 
 from schemas.plan import Plan
 from schemas.receipts import Receipt
-from transforms.extractors.extracting import extract_bucket, finish_fit, fit_bucket
+from transforms.extractors.extracting import extract_bucket, finish_fit, fit_buckets, merge_fits
+from transforms.fusion.grouping import group_size, in_order, merge_sizes
 from transforms.fusion.joining import training_rows
 from transforms.fusion.splitting import Splits
-
-Part = tuple[str, Receipt]
-"""(modality, receipt of one bucket's sums)."""
+from transforms.merge import Merge, Named
 
 
 class Fit(beam.PTransform):
     """What the extractors of one modality learn: receipts of records in, of sums out.
+
+    One bucket's records are looked at where they were written; where there are very many
+    buckets, groups of consecutive ones.
 
     Args:
         plan: of the run.
@@ -35,13 +38,28 @@ class Fit(beam.PTransform):
         self.plan, self.number, self.before, self.splits = plan, number, before, splits
 
     def expand(self, records: beam.PCollection) -> beam.PCollection:
-        return records | "Bucket" >> beam.Map(
-            fit_one, self.plan, self.number, self.before, self.splits
-        ).with_output_types(Part)
+        plan, size = self.plan, fit_size(self.plan)
+        if size == 1:
+            grouped = records | "Alone" >> beam.Map(lambda receipt: [receipt])
+        else:
+            grouped = (
+                records
+                | "By group" >> beam.WithKeys(lambda receipt: receipt.bucket // size)
+                | "Group" >> beam.GroupByKey()
+                | "Buckets" >> beam.MapTuple(lambda _, receipts: list(receipts))
+            )
+        return (
+            grouped
+            | "Bucket"
+            >> beam.Map(fit_one, plan, self.number, self.before, self.splits).with_output_types(
+                Named
+            )
+            | Merge(plan.buckets, size, partial(merge_fits, plan, self.number))
+        )
 
 
 class FinishFits(beam.PTransform):
-    """Sums of all buckets of all modalities in, (modality, fingerprint of its fit) out.
+    """Sums of all modalities in, (modality, fingerprint of its fit) out.
 
     Args:
         plan: of the run.
@@ -101,33 +119,31 @@ class Extract(beam.PTransform):
 
 
 def fit_one(
-    records: Receipt, plan: Plan, number: int, before: dict[str, str], splits: Splits
-) -> Part:
-    """Sums of one bucket for the extractors that fit."""
+    records: list[Receipt], plan: Plan, number: int, before: dict[str, str], splits: Splits
+) -> Named:
+    """Sums of a group of buckets for the extractors that fit."""
 
-    def training(keys: pa.Array) -> np.ndarray:
-        return training_rows(plan, records.bucket, keys, splits)
+    def training(bucket: int, keys: pa.Array) -> np.ndarray:
+        return training_rows(plan, bucket, keys, splits)
 
-    learnt = before.get(records.modality, "")
-    return records.modality, fit_bucket(plan, records, number, learnt, training, splits.fingerprint)
+    name, size = records[0].modality, fit_size(plan)
+    start = records[0].bucket // size * size
+    records = in_order(records, range(start, start + size))
+    learnt = before.get(name, "")
+    return name, fit_buckets(plan, records, number, learnt, training, splits.fingerprint)
 
 
 def finish_one(together: tuple[str, Iterable[Receipt]], plan: Plan, number: int) -> tuple[str, str]:
     """A modality, and the fingerprint of what was fitted from all its buckets."""
     name, receipts = together
-    return name, finish_fit(plan, name, number, complete(receipts, plan)).fingerprint
+    last = [fit_size(plan), *merge_sizes(plan.buckets, fit_size(plan))][-1]
+    parts = in_order(receipts, range(0, plan.buckets, last))
+    return name, finish_fit(plan, name, number, parts).fingerprint
 
 
-def complete(receipts: Iterable[Receipt], plan: Plan) -> list[Receipt]:
-    """Receipts of every bucket, in order.
-
-    Raises:
-        RuntimeError: if one is missing or twice there, which would be a fault of the runner.
-    """
-    found = sorted(receipts, key=lambda receipt: receipt.bucket)
-    if [receipt.bucket for receipt in found] != list(range(plan.buckets)):
-        raise RuntimeError(f"expected one receipt for each of {plan.buckets} buckets")
-    return found
+def fit_size(plan: Plan) -> int:
+    """Buckets of which an extractor's sums are kept in one file."""
+    return group_size(plan.buckets, 1)
 
 
 def extract_one(records: Receipt, plan: Plan, fitted: dict[str, str]) -> Receipt:

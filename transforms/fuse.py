@@ -9,9 +9,9 @@ import apache_beam as beam
 
 from schemas.plan import Plan
 from schemas.receipts import Receipt
+from transforms.fusion.fitted import Fusion
 from transforms.fusion.fusing import fuse_bucket, load_fusion
 from transforms.fusion.splitting import Splits
-from transforms.fusion.strategies import Fusion
 from transforms.join import Together
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import sys
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from schemas import storage
+from schemas.errors import DataError
+from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.receipts import Receipt
 from transforms.records.ingesting import ingest_bucket, source_of
@@ -17,6 +23,17 @@ from transforms.records.sources import Part, parts, read_part
 
 Bucketed = tuple[tuple[str, int], bytes]
 """((modality, bucket), rows as an Arrow stream, or nothing)."""
+
+BLOCKS = 1024
+"""Blocks of consecutive buckets that rows are cut into first, where there are very many buckets."""
+
+MOST_BUCKETS = 4096
+"""Most buckets that rows are cut into at once: a batch of 65,536 rows gives each at least 16."""
+
+ROWS_FOR_ZSTD = 512
+
+GATHERED = 131_072
+"""Rows of a block that are cut into buckets at once."""
 
 Work = tuple[int, tuple[str, Part | None, bool]]
 """(number, (modality, part of its source if it has any, whether it is the first))."""
@@ -28,6 +45,10 @@ class ReadRows(beam.PTransform):
     The first part of a modality gives an element for each bucket, if need be an empty one: so
     each bucket has its files even where it has no rows, and a runner that deals keys out in the
     order of their arrival gives equal shares of each modality to all workers.
+
+    With a million buckets a batch of rows would fall into as many elements as it has rows, each
+    larger than its row. So where there are more than `MOST_BUCKETS`, rows go by blocks of buckets
+    first, and each block is cut into its buckets once its rows are together.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -38,14 +59,67 @@ class ReadRows(beam.PTransform):
         return (
             begin
             | beam.Impulse()
-            | "Parts" >> beam.FlatMap(parts_of, self.plan).with_output_types(Work)
+            | "Parts" >> beam.FlatMap(parts_of, self.plan, versions()).with_output_types(Work)
             | "Spread" >> beam.GroupByKey()  # so that workers share the parts
             | "Read" >> beam.FlatMap(read_bucketed, self.plan).with_output_types(Bucketed)
+            | CutBlocks(self.plan)
         )
 
 
-def parts_of(_: bytes, plan: Plan) -> Iterator[Work]:
-    """The parts of all sources, numbered."""
+class CutBlocks(beam.PTransform):
+    """Rows by block of buckets in, by bucket out; of few buckets each is a block of its own."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        if block_size(self.plan) == 1:
+            return rows
+        return (
+            rows
+            | "Blocks" >> beam.GroupByKey()
+            | "Cut" >> beam.FlatMap(cut_block, self.plan).with_output_types(Bucketed)
+        )
+
+
+def block_size(plan: Plan) -> int:
+    """Buckets of a block."""
+    return plan.buckets // BLOCKS if plan.buckets > MOST_BUCKETS else 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a file's bytes depend on, or what is sent to a worker, in this process."""
+    return {
+        "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "Apache Beam": beam.__version__,
+        "NumPy": np.__version__,
+        "PyArrow": pa.__version__,
+    }
+
+
+def parts_of(_: bytes, plan: Plan, launcher: dict[str, str]) -> Iterator[Work]:
+    """The parts of all sources, numbered: the first thing that a worker does.
+
+    It leaves a sign of itself, for the launcher that waits for workers.
+
+    Args:
+        _: what starts it all.
+        plan: of the run.
+        launcher: versions there.
+
+    Raises:
+        DataError: if the worker's versions are not the launcher's.
+    """
+    own = versions()
+    differ = [f"{n} {own[n]}, not {launcher[n]}" for n in launcher if own[n] != launcher[n]]
+    if differ:
+        raise DataError(
+            f"the workers have other versions than the launcher: {'; '.join(differ)}: install the "
+            "same there, or run the launcher where they are the same"
+        )
+    sign = json.dumps({"host": socket.gethostname()}).encode()
+    storage.write_bytes(Layout(plan.output, plan.buckets).begun, sign)
     yield from enumerate(
         (name, part, i == 0)
         for name in plan.branches
@@ -56,30 +130,71 @@ def parts_of(_: bytes, plan: Plan) -> Iterator[Work]:
 def read_bucketed(
     numbered: tuple[int, Iterable[tuple[str, Part | None, bool]]], plan: Plan
 ) -> Iterator[Bucketed]:
-    """Rows of one part of a source, cut by bucket."""
+    """Rows of one part of a source, cut by block of buckets."""
     ((name, part, first),) = numbered[1]
+    size = block_size(plan)
     if first:
-        for bucket in range(plan.buckets):
-            yield (name, bucket), b""
+        for block in range(plan.buckets // size):
+            yield (name, block), b""
     if part is None:
         return
     for table in read_part(source_of(plan, name), part):
-        number = buckets(table.column("key"), plan.buckets)
-        order = np.argsort(number, kind="stable")
-        rows = table.take(pa.array(order)).combine_chunks()
-        ends = np.searchsorted(number[order], np.arange(plan.buckets + 1))
-        for bucket, (start, stop) in enumerate(pairwise(ends.tolist())):
-            if start < stop:
-                yield (name, bucket), to_blob(rows.slice(start, stop - start))
+        for block, rows in cut(table, buckets(table.column("key"), plan.buckets) // size):
+            yield (name, block), to_blob(rows)
+
+
+def cut(table: pa.Table, number: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of each number, in the order of the numbers, which are int[n].
+
+    The work is that of the rows, however large the numbers are.
+    """
+    order = np.argsort(number, kind="stable")
+    rows, number = table.take(pa.array(order)).combine_chunks(), number[order]
+    starts = np.flatnonzero(np.diff(number, prepend=-1)).tolist()
+    for start, stop in pairwise([*starts, len(number)]):
+        yield int(number[start]), rows.slice(start, stop - start)
+
+
+def cut_block(grouped: tuple[tuple[str, int], Iterable[bytes]], plan: Plan) -> Iterator[Bucketed]:
+    """Rows of one block, cut by bucket: an empty element for each bucket, then its rows."""
+    (name, block), blobs = grouped
+    size = block_size(plan)
+    for bucket in range(block * size, (block + 1) * size):
+        yield (name, bucket), b""
+    yield from cut_gathered(name, blobs, plan)
+
+
+def cut_gathered(name: str, blobs: Iterable[bytes], plan: Plan) -> Iterator[Bucketed]:
+    """Rows cut by bucket, `GATHERED` at a time: so a bucket's share of them is worth an element."""
+    tables: list[pa.Table] = []
+    gathered = 0
+    for blob in chain(blobs, [None]):
+        if blob:
+            tables.append(from_blob(blob))
+            gathered += len(tables[-1])
+        if tables and (blob is None or gathered >= GATHERED):
+            table = pa.concat_tables(tables)
+            for bucket, rows in cut(table, buckets(table.column("key"), plan.buckets)):
+                yield (name, bucket), to_blob(rows)
+            tables, gathered = [], 0
 
 
 def to_blob(rows: pa.Table) -> bytes:
     """Rows as a compressed Arrow stream: a local runner keeps what it shuffles in memory."""
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    # Of few rows, setting zstd up takes ten times as long as all else; threads are no help either.
+    compression = "zstd" if len(rows) >= ROWS_FOR_ZSTD else "lz4"
+    options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
     with pa.ipc.new_stream(sink, rows.schema, options=options) as stream:
         stream.write_table(rows)
     return sink.getvalue().to_pybytes()
+
+
+def from_blob(blob: bytes) -> pa.Table:
+    """What `to_blob` was given."""
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    with pa.ipc.open_stream(blob, options=options) as stream:
+        return stream.read_all()
 
 
 class Ingest(beam.PTransform):
@@ -96,5 +211,5 @@ class Ingest(beam.PTransform):
 def ingest_grouped(grouped: tuple[tuple[str, int], Iterable[bytes]], plan: Plan) -> Receipt:
     """Records of one modality and bucket from its rows."""
     (name, bucket), blobs = grouped
-    tables = [pa.ipc.open_stream(blob).read_all() for blob in blobs if blob]
+    tables = [from_blob(blob) for blob in blobs if blob]
     return ingest_bucket(plan, name, bucket, tables)

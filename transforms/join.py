@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 
+from schemas.layout import FUSED
 from schemas.plan import Plan
 from schemas.receipts import Receipt
 from transforms.fusion.fusing import (
-    GROUP,
     Upstream,
     finish_fusion,
     group_statistics,
+    merge_statistics,
     needs_statistics,
-    tree_of_plan,
+    passes_of,
+    statistics_size,
 )
+from transforms.fusion.grouping import in_order, merge_sizes
 from transforms.fusion.splitting import Splits
+from transforms.merge import Merge, Named
 
 Together = tuple[int, Upstream]
 """(bucket, fingerprints of all that is joined in it)."""
@@ -61,7 +66,8 @@ def upstream_of(grouped: tuple[int, Iterable[tuple[str, str]]], plan: Plan) -> T
 
 
 class FitFusion(beam.PTransform):
-    """Learn scaling and projections from the sums of all buckets: one fingerprint comes out.
+    """Learn scaling, projections and what stands in for missing modalities from the sums of all
+    buckets, in as many passes as it takes: one fingerprint comes out.
 
     Args:
         plan: of the run.
@@ -79,17 +85,21 @@ class FitFusion(beam.PTransform):
             return joined | "Nothing to learn" >> beam.FlatMap(finish_unlearnt, plan)
         grouped = (
             joined
-            | "By group" >> beam.Map(by_group).with_output_types(tuple[int, Together])
+            | "By group" >> beam.Map(by_group, plan).with_output_types(tuple[int, Together])
             | "Groups of buckets" >> beam.GroupByKey()
         )
         before: Any = ""
-        for level in range(tree_of_plan(plan).levels):
+        for level in range(passes_of(plan)):
             again = "" if level == 0 else f", level {level}"
             finished = (
                 grouped
                 | f"Statistics{again}"
                 >> beam.Map(statistics_of, plan, self.splits, level, before).with_output_types(
-                    tuple[int, Receipt]
+                    Named
+                )
+                | f"Merge{again}"
+                >> Merge(
+                    plan.buckets, statistics_size(plan), partial(merge_statistics, plan, level)
                 )
                 | f"Together{again}" >> beam.GroupByKey()
                 | f"Finish{again}" >> beam.Map(finish_one, plan, level).with_output_types(str)
@@ -104,18 +114,21 @@ def finish_unlearnt(together: Together, plan: Plan) -> Iterator[str]:
         yield finish_fusion(plan, [], 0).fingerprint
 
 
-def by_group(together: Together) -> tuple[int, Together]:
+def by_group(together: Together, plan: Plan) -> tuple[int, Together]:
     """The group of consecutive buckets that one belongs to."""
-    return together[0] // GROUP, together
+    return together[0] // statistics_size(plan), together
 
 
 def statistics_of(
     grouped: tuple[int, Iterable[Together]], plan: Plan, splits: Splits, level: int, before: str
-) -> tuple[int, Receipt]:
-    """Moments of one group of buckets, under one key for all."""
-    return 0, group_statistics(plan, dict(grouped[1]), splits, level, before)
+) -> Named:
+    """Moments of one group of buckets, under one name for all."""
+    return FUSED, group_statistics(plan, dict(grouped[1]), splits, level, before)
 
 
-def finish_one(together: tuple[int, Iterable[Receipt]], plan: Plan, level: int) -> str:
+def finish_one(together: tuple[str, Iterable[Receipt]], plan: Plan, level: int) -> str:
     """Fingerprint of the fusion, fitted up to a level."""
-    return finish_fusion(plan, list(together[1]), level).fingerprint
+    size = statistics_size(plan)
+    last = [size, *merge_sizes(plan.buckets, size)][-1]
+    parts = in_order(together[1], range(0, plan.buckets, last))
+    return finish_fusion(plan, parts, level).fingerprint

@@ -245,6 +245,20 @@ def learns_from_labels(fuse: Options) -> bool:
     return isinstance(fuse, Compare | Deep)
 
 
+def has_features_of_several(fuse: Options) -> bool:
+    """Whether a strategy may make one vector of several modalities' features."""
+    if isinstance(fuse, Average | Weighted):
+        return fuse.of == "features"
+    if isinstance(fuse, Compare):
+        return any(has_features_of_several(one) for one in fuse.strategies.values())
+    if isinstance(fuse, Hierarchical):
+        return isinstance(fuse.tree, str) or has_features_of_several(fuse.tree)
+    if isinstance(fuse, Node):
+        below = [part for part in fuse.parts if isinstance(part, Node)]
+        return fuse.of == "features" or any(has_features_of_several(part) for part in below)
+    return True
+
+
 def check_names(fuse: Options, names: list[str], where: tuple[str | int, ...]) -> None:
     """Compare the modalities that a strategy names with those that there are.
 

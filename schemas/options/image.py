@@ -101,6 +101,43 @@ class SiftOptions(Options):
     )
 
 
+class FisherOptions(Options):
+    """Fisher vectors (Perronnin et al. 2010) of local descriptors on a dense grid.
+
+    How the image's patches differ from those of the training rows, as gradients of a Gaussian
+    mixture of theirs.
+    """
+
+    descriptors: tuple[Literal["sift", "color"], ...] = Field(
+        default=("sift", "color"),
+        min_length=1,
+        description="What describes a patch: SIFT of its grey levels; means and deviations of its "
+        "colours (Lab) in 4 x 4 cells. Each has Gaussians of its own",
+    )
+    gaussians: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="Of the mixture; each gives 2 x 66 + 1 dimensions a kind of descriptor",
+    )
+    size: int = Field(
+        default=96,
+        ge=16,
+        le=1024,
+        description="Images are scaled so that their longer side has so many pixels",
+    )
+    step: int = Field(default=6, ge=1, le=128, description="Pixels between patches")
+    patches: tuple[Annotated[int, Field(ge=4, le=512)], ...] = Field(
+        default=(24, 36, 48), min_length=1, description="Sides of the patches, in pixels"
+    )
+    sample: int = Field(
+        default=50_000,
+        ge=2,
+        le=1_000_000,
+        description="Patches of the training rows that it learns from, at most",
+    )
+
+
 class HuOptions(Options):
     """Hu's seven moments of the grey image, logarithms with their sign."""
 
@@ -120,11 +157,14 @@ class ImageExtract(Extract):
     """Extractors for images."""
 
     builtin: ClassVar[tuple[str, ...]] = (
-        *("hog", "sift", "color", "lbp", "pixels", "hu"),
+        *("hog", "sift", "fisher", "color", "lbp", "pixels", "hu"),
         *("onnx", "handler"),
     )
     hog: HogOptions | None = Field(default=None, description="Histogram of oriented gradients")
     sift: SiftOptions | None = Field(default=None, description="Bag of visual words")
+    fisher: FisherOptions | None = Field(
+        default=None, description="Fisher vectors of dense SIFT and local colours"
+    )
     color: ColorOptions | None = Field(default=None, description="Histogram of colours")
     lbp: LbpOptions | None = Field(default=None, description="Local binary patterns")
     pixels: PixelsOptions | None = Field(default=None, description="The image itself, small")

@@ -6,46 +6,61 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
+SAME = ("records", "features", "fused", "fitted", "report/audit.json")
+"""What is the same in bytes from the same recipe and inputs, however it was made."""
 
 
 def sensorium(
-    *args: str | Path, path: Sequence[Path] = (), **options: object
+    *args: str | Path,
+    path: Sequence[Path] = (),
+    variables: Mapping[str, str] | None = None,
+    timeout: float = 300,
+    **options: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, with more folders on its path if need be."""
+    """Run the command line in a process of its own.
+
+    Args:
+        args: of the command line.
+        path: more folders for its imports.
+        variables: more of the environment.
+        timeout: in seconds.
+        options: for the process.
+    """
     command = [sys.executable, "-m", "pipelines.cli", *map(str, args)]
     folders = os.pathsep.join(map(str, [ROOT, *path]))
-    environment = {**os.environ, "PYTHONPATH": folders, "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": folders, "COLUMNS": "200", **(variables or {})}
     return subprocess.run(
         command,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         check=False,
         env=environment,
         **options,
     )
 
 
-def must(*args: str | Path, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
-    """Run the command line, which must succeed."""
-    done = sensorium(*args, path=path)
+def must(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line, as `sensorium` does; it must succeed."""
+    done = sensorium(*args, **options)
     assert done.returncode == 0, f"{args}\n{done.stdout}\n{done.stderr}"
     return done
 
 
 def hashes(output: Path, *folders: str) -> dict[str, str]:
-    """SHA-256 of every file in some folders of an output."""
+    """SHA-256 of every file in some folders of an output, or of single files."""
     return {
         str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest()
         for folder in folders or ("records", "features", "fused", "fitted")
-        for path in sorted((output / folder).rglob("*"))
+        for path in (output / folder, *sorted((output / folder).rglob("*")))
         if path.is_file()
     }
 

@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 from flows import ROOT, must, table
 
+from infra.models.efficientnet_lite import write
+
 DATA = ROOT.parent / "shared" / "data"
 pytestmark = pytest.mark.slow
 
 
-def run(name: str, output: Path) -> dict[str, Any]:
+def run(name: str, output: Path, *arguments: str, data: str | None = None) -> dict[str, Any]:
     """Run a recipe and return its metrics."""
-    if not (DATA / name).is_dir():
-        pytest.skip(f"the data set {DATA / name} is not there")
-    must("run", ROOT / "tests" / "recipes" / f"{name}.yaml", "--to", output)
+    if not (DATA / (data or name)).is_dir():
+        pytest.skip(f"the data set {DATA / (data or name)} is not there")
+    must("run", ROOT / "tests" / "recipes" / f"{name}.yaml", "--to", output, *arguments)
     audit = json.loads((output / "report/audit.json").read_text())
     assert audit["balanced"]
     assert audit["data_set"]["fused"] == len(table(output, "fused"))
@@ -38,6 +40,16 @@ def test_emoji(tmp_path: Path) -> None:
     fused, alone = accuracies(run("emoji", tmp_path / "output"))
     assert set(alone) == {"image", "text", "table"}
     assert fused >= 0.80
+    assert fused > max(alone.values())
+
+
+def test_emoji_network(tmp_path: Path) -> None:
+    network = tmp_path / "network.onnx"
+    write(network)
+    place = f"modalities.image.extract.onnx.path={network}"
+    metrics = run("emoji_network", tmp_path / "output", "--set", place, data="emoji")
+    fused, alone = accuracies(metrics)
+    assert alone["image"] >= 0.70
     assert fused > max(alone.values())
 
 

@@ -94,6 +94,8 @@ def test_what_needs_all_rows_is_refused_in_one_line(folder: Path, tmp_path: Path
     for option, why in (
         ("--set=fuse.pca=3", "fuse must be `concatenate` without `pca`"),
         ("--set=train.models={boosting: {}}", "not boosting"),
+        ("--set=join.missing=conditional", "join.missing must be `mean` or `zero`"),
+        ("--set=fuse={method: compare}", "choosing how to fuse takes all rows in memory"),
     ):
         done = sensorium("run", folder / "recipe.yaml", "--to", tmp_path / "out", LITTLE, option)
         assert done.returncode == 1

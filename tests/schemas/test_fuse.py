@@ -205,3 +205,26 @@ def test_several_modalities_are_needed(folder: Path, method: str) -> None:
     assert f"fuse.method: {method} needs two modalities or more" in problems(
         f"{text}fuse: {{method: {method}}}"
     )
+
+
+def test_conditional_means_need_features_of_several_modalities(folder: Path) -> None:
+    for fuse in (
+        "{method: average, of: decisions}",
+        "{method: weighted, of: decisions, weights: stacking}",
+        "{method: hierarchical, tree: {parts: [image, facts, sound], of: decisions}}",
+        "{method: compare, strategies: {a: {method: average, of: decisions},"
+        " b: {method: average, of: decisions, rule: mean}}}",
+    ):
+        found = problems(f"{GOOD}fuse: {fuse}\n", "join.missing=conditional")
+        assert "join.missing: conditional is for features of several modalities" in found
+        assert len(found.splitlines()) == 1
+    for fuse in (
+        "{method: concatenate}",
+        "{method: average, dimension: 3}",
+        "{method: hierarchical, tree: auto}",
+        "{method: hierarchical, tree: {parts: [[image, facts], sound], of: decisions}}",
+        "{method: compare}",
+    ):
+        recipe = load(f"{GOOD}fuse: {fuse}\n", "join.missing=conditional")
+        assert recipe.join.missing == "conditional"
+    assert "nothing is missing" in problems(GOOD, "join={missing: conditional, how: inner}")

@@ -29,7 +29,7 @@ from texts import GOOD, changed, problems
             "hog:",
             "hogg:",
             "7: modalities.image.extract.hogg: unknown name 'hogg'; did you mean 'hog'? "
-            "known are: hog, sift, color, lbp, pixels, hu, onnx, handler",
+            "known are: hog, sift, fisher, color, lbp, pixels, hu, onnx, handler",
         ),
         (
             "hog: {size: 32}",

@@ -8,9 +8,22 @@ import numpy as np
 
 from schemas.options.fuse import Average, Concatenate
 from transforms.fusion import strategies
+from transforms.fusion.filling import Missing
+from transforms.fusion.fitted import Fusion
 from transforms.fusion.moments import Moments, merge_all
-from transforms.fusion.strategies import Fusion, assemble, fit_level, needs, parts_at
-from transforms.fusion.trees import tree_of
+from transforms.fusion.strategies import (
+    Learnt,
+    assemble,
+    fit_pass,
+    known_of,
+    merged,
+    needs,
+    parts_in,
+    passes,
+    rows_for,
+    wanted,
+)
+from transforms.fusion.trees import Tree, tree_of
 
 DIMS = {"image": 12, "audio": 5, "notes": 3}
 NAMES = {name: [f"x.{i}" for i in range(d)] for name, d in DIMS.items()}
@@ -41,7 +54,7 @@ def fit(fuse: Any, missing: Any, known: Any, dims: Any, names: Any) -> Fusion:
     """Fit a strategy of one level on moments."""
     tree = tree_of(fuse, list(dims))
     assert tree.levels == 1
-    return assemble(tree, fit_level(tree, 0, missing, known, dims, {}), names)
+    return assemble(tree, fit_pass(tree, missing, 0, known, dims, Learnt()), names)
 
 
 def fit_rows(
@@ -54,7 +67,8 @@ def fit_rows(
 
 def need_of(fuse: Any, missing: Any, name: str) -> str:
     """What a modality's own part needs."""
-    return needs({p.name: p for p in parts_at(tree_of(fuse, list(DIMS)), 0)}[name], missing)
+    parts = {p.name: p for p in parts_in(tree_of(fuse, list(DIMS)), missing, 0)}
+    return needs(parts[name], missing)
 
 
 def fit_moments(
@@ -74,6 +88,33 @@ def fit_moments(
                 Moments.of(block[p[present[p, i]]], need == "full") for p in pieces
             )
     return fit(fuse, missing, known, DIMS, NAMES)
+
+
+def fit_by_pass(
+    tree: Tree,
+    blocks: Any,
+    present: np.ndarray,
+    names: dict[str, list[str]],
+    parts: int = 3,
+    missing: Missing = "mean",
+) -> Fusion:
+    """As a run does it: moments of groups of rows, level by level, each saved and loaded."""
+    learnt = Learnt()
+    dims = {name: len(own) for name, own in names.items()}
+    here = {name: present[:, i] for i, name in enumerate(blocks)}
+    for number in range(passes(tree, missing)):
+        known: dict[str, Any] = {}
+        for want in wanted(tree, missing, number):
+            for rows in np.array_split(np.arange(len(present)), parts):
+                some = {name: block[rows] for name, block in blocks.items()}
+                seen = {name: there[rows] for name, there in here.items()}
+                values = rows_for(tree, want, learnt, some, seen)
+                assert values is not None
+                one = known_of(values, want.need)
+                known[want.name] = merged(known[want.name], one) if want.name in known else one
+        learnt = fit_pass(tree, missing, number, known, dims, learnt)
+        learnt = Learnt.load(learnt.to_arrays(), learnt.to_json())
+    return assemble(tree, learnt, names)
 
 
 def everywhere(blocks: dict[str, np.ndarray]) -> np.ndarray:

@@ -19,7 +19,7 @@ def test_large_images_make_batches_of_few(monkeypatch: pytest.MonkeyPatch) -> No
     found[1], found[7] = b"GIF8 and no more", BadRecord("missing_file", "it is not there")
     rows = pa.table({"key": [f"k{i}" for i in range(8)]})
     plan = SimpleNamespace(recipe=modality())
-    batches = list(of_batches._each(plan, rows, found, decode))
+    batches = list(of_batches._each(plan, rows, iter(found), decode))
     assert [b.rows["key"].to_pylist() for b in batches] == [
         ["k0", "k2", "k3"],
         ["k4", "k5", "k6"],
@@ -40,4 +40,4 @@ def test_large_images_make_batches_of_few(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_no_rows_make_no_batch() -> None:
     rows = pa.table({"key": pa.array([], pa.string())})
-    assert list(of_batches._each(SimpleNamespace(recipe=modality()), rows, [], decode)) == []
+    assert list(of_batches._each(SimpleNamespace(recipe=modality()), rows, iter([]), decode)) == []

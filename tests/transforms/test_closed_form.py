@@ -19,7 +19,7 @@ from schemas.options.fuse import Concatenate, Scale
 from transforms.fusion.collecting import Rows, collect
 from transforms.fusion.components import axes_of_covariance
 from transforms.fusion.statistics import ClassMoments, Statistics
-from transforms.fusion.strategies import assemble, fit_level, fit_rows
+from transforms.fusion.strategies import Learnt, assemble, fit_pass, fit_rows
 from transforms.fusion.trees import tree_of
 from transforms.learning.closed_form import (
     Model,
@@ -290,7 +290,7 @@ def test_standardiser_is_what_the_fusion_fits() -> None:
     moments = {m: known.moments([m]) for m in DIMS}
     for scale in ("standard", "block"):
         tree = tree_of(Concatenate(scale=scale), list(DIMS))
-        fusion = assemble(tree, fit_level(tree, 0, "mean", moments, DIMS, {}), names)
+        fusion = assemble(tree, fit_pass(tree, "mean", 0, moments, DIMS, Learnt()), names)
         fill, shift, factor = standardiser(known, scale, "mean")
         expected = (np.where(np.isnan(matrix(rows)), fill, matrix(rows)) - shift) * factor
         fused = fusion.apply(rows.blocks, rows.present)

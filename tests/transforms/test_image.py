@@ -14,6 +14,7 @@ from image_files import encode, fitted, modality, pictures, shapes
 from transforms.extractors.base import Batch, Extractor
 from transforms.extractors.image.color import Color
 from transforms.extractors.image.decoding import decode
+from transforms.extractors.image.fisher import Fisher
 from transforms.extractors.image.hog import Hog
 from transforms.extractors.image.hu import Hu
 from transforms.extractors.image.lbp import Lbp
@@ -33,8 +34,9 @@ EXTRACTORS = {
     "hu inverted": lambda: Hu(invert=True),
     "sift": lambda: Sift(words=12, size=64),
     "hard sift": lambda: Sift(words=12, size=64, sample=60, assignment="hard"),
+    "fisher": lambda: Fisher(gaussians=2, size=32, step=8, patches=(12, 16), sample=200),
 }
-LEARNING = [name for name in EXTRACTORS if "sift" in name]
+LEARNING = [name for name in EXTRACTORS if "sift" in name or name == "fisher"]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_rows_are_finite_named_and_single_precision(ready: dict[str, Extractor],
     assert rows.shape == (len(items()), len(names))
     assert len(set(names)) == len(names)
     assert np.isfinite(rows).all()
-    if "hu" not in name:
+    if "hu" not in name and name != "fisher":
         assert rows.min() >= 0
         assert rows.max() <= 1 + 1e-6
     assert len(np.unique(rows, axis=0)) > len(rows) / 3

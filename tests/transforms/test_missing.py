@@ -15,9 +15,9 @@ from scipy.stats import multivariate_normal
 from schemas.arrays import load_arrays, save_arrays
 from schemas.recipe import TARGET
 from transforms.fusion.collecting import Rows, collect
+from transforms.fusion.em import fit_gaussian
+from transforms.fusion.missing import Gaussian
 from transforms.learning.closed_form import lda, normal_equations, ridge
-from transforms.learning.em import fit_gaussian
-from transforms.learning.missing import Gaussian
 
 
 def row_by_row(

@@ -191,6 +191,8 @@ def test_two_folds_leave_nothing_to_nest() -> None:
     m = learn(data, TWO).metrics
     cv, best = m["fused"]["cross_validation"], [c for c in m["candidates"] if c["chosen"]]
     assert cv["accuracy"] == best[0]["score"]
+    assert m["nested"] is False
+    assert learn(make(folds=3), TWO).metrics["nested"] is True
     with judging(data, TWO, "classification") as heads:
         assert choose(heads, OPEN["compare"]).report["cross_validation"] is None
 

@@ -16,9 +16,9 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from schemas.options.fuse import Average, Concatenate
+from transforms.fusion.fitted import Fusion
 from transforms.fusion.moments import Moments
 from transforms.fusion.nodes import Node
-from transforms.fusion.strategies import Fusion
 
 
 def sklearn_slices(blocks: dict[str, np.ndarray], k: int | None) -> list[np.ndarray]:

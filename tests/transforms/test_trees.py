@@ -7,24 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fusions import fit_by_pass
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from schemas.options.fuse import Average, Concatenate, Hierarchical, Node, Weighted
-from transforms.fusion.moments import Moments, merge
-from transforms.fusion.nodes import arrays_of, json_of, nodes_of
+from transforms.fusion.fitted import Fusion
 from transforms.fusion.strategies import (
-    Fusion,
-    assemble,
-    fit_level,
     fit_rows,
-    incoming_rows,
-    incoming_width,
-    needs,
-    node_of,
-    parts_at,
+    parts_in,
 )
-from transforms.fusion.trees import Decision, Part, Tree, tree_of
+from transforms.fusion.trees import Decision, Part, tree_of
 
 DIMS = {"image": 12, "audio": 5, "text": 7}
 NAMES = {name: [f"x{i}" for i in range(d)] for name, d in DIMS.items()}
@@ -73,36 +66,6 @@ def data(n: int = 80, seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]
     return blocks, present
 
 
-def fit_by_level(
-    tree: Tree, blocks: Any, present: np.ndarray, names: dict[str, list[str]], parts: int = 3
-) -> Fusion:
-    """As a run does it: moments of groups of rows, level by level, each saved and loaded."""
-    nodes: dict[str, Any] = {}
-    dims = {name: len(own) for name, own in names.items()}
-    here = {name: present[:, i] for i, name in enumerate(blocks)}
-    for level in range(tree.levels):
-        moments = {}
-        for part in parts_at(tree, level):
-            need = needs(part, "mean")
-            if need == "nothing":
-                continue
-            below = tuple(node_of(p, nodes) for p in part.parts)
-            width = incoming_width(part, below, dims)
-            sums = None
-            for rows in np.array_split(np.arange(len(present)), parts):
-                some = {name: block[rows] for name, block in blocks.items()}
-                seen = {name: there[rows] for name, there in here.items()}
-                values = incoming_rows(part, below, width, some, seen)
-                assert values is not None
-                one = Moments.of(values, need == "full")
-                sums = one if sums is None else merge(sums, one)
-            moments[part.name] = sums
-        nodes = fit_level(tree, level, "mean", moments, dims, nodes)
-        learnt = tuple(nodes.values())
-        nodes = {node.name: node for node in nodes_of(arrays_of(learnt), json_of(learnt))}
-    return assemble(tree, nodes, names)
-
-
 # --- shape -----------------------------------------------------------------------------------
 
 
@@ -118,7 +81,7 @@ def test_a_tree_of_two_levels() -> None:
         ("audio", 0, True),
         ("image+text+audio", 2, True),
     ]
-    assert [[p.name for p in parts_at(tree, level)] for level in range(3)] == [
+    assert [[p.name for p in parts_in(tree, "mean", level)] for level in range(3)] == [
         ["image", "text", "audio"],
         ["image+text"],
         ["image+text+audio"],
@@ -202,7 +165,7 @@ def test_fit_by_moments_of_levels_is_the_fit_on_rows(fuse: Any, chosen: list[str
     blocks, present = data()
     tree, names = tree_of(fuse, chosen), {name: NAMES[name] for name in chosen}
     direct = fit_rows(tree, "mean", blocks, present, np.ones(80, bool), names)
-    fusion = fit_by_level(tree, blocks, present, names)
+    fusion = fit_by_pass(tree, blocks, present, names)
     assert fusion.names == direct.names
     assert fusion.slices == direct.slices
     assert fusion.of_heads() == direct.of_heads()
@@ -259,7 +222,7 @@ def test_four_modalities_deep() -> None:
     fused = direct.apply(blocks, present)
     assert fused.shape == (80, 2)
     assert not fused[40].any()  # which has nothing
-    by_level = fit_by_level(tree, blocks, present, names)
+    by_level = fit_by_pass(tree, blocks, present, names)
     np.testing.assert_allclose(by_level.apply(blocks, present), fused, rtol=1e-5, atol=1e-5)
 
 
@@ -290,7 +253,7 @@ def test_modalities_of_which_little_is_known(fuse: Any, case: str) -> None:
         present[:, 2] = False
     tree = tree_of(fuse, ALL)
     fusion = fit_rows(tree, "mean", blocks, present, np.ones(80, bool), NAMES)
-    by_level = fit_by_level(tree, blocks, present, NAMES)
+    by_level = fit_by_pass(tree, blocks, present, NAMES)
     for seen in (present, np.ones((80, 3), bool)):
         fused = fusion.apply(blocks, seen)
         assert np.isfinite(fused).all()
@@ -341,3 +304,24 @@ def test_names_of_a_tree_side_by_side() -> None:
     assert np.array_equal(plain.apply(blocks, present), flat.apply(blocks, present)[:, order])
     heads = fit_rows(tree_of(FUSES["heads"], ALL), "mean", blocks, present, rows, NAMES)
     assert heads.of_heads() == {"image+text": (0, 6), "audio": (6, 11)}
+
+
+def test_what_modalities_share_is_learnt_from_all_rows_that_have_two() -> None:
+    blocks, _ = data(600)
+    everywhere, none = np.ones((600, 3), bool), np.ones(600, bool)
+    apart = np.array([[True, True, False], [True, False, True], [False, True, True]])[
+        np.arange(600) % 3
+    ]
+    tree = tree_of(FUSES["cca"], ALL)
+    whole = fit_rows(tree, "mean", blocks, everywhere, none, NAMES).apply(blocks, everywhere)
+    # No row has all three. The same variables are found, up to chance.
+    pairs = fit_rows(tree, "mean", blocks, apart, none, NAMES).apply(blocks, everywhere)
+    found = [np.corrcoef(a, b)[0, 1] for a, b in zip(whole.T, pairs.T, strict=True)]
+    assert min(np.abs(found)) > 0.9
+    # Where no row has two, each has its own components.
+    alone = np.eye(3, dtype=bool)[np.arange(600) % 3]
+    own = fit_rows(tree, "mean", blocks, alone, none, NAMES)
+    fused = own.apply(blocks, alone)
+    assert np.isfinite(fused).all()
+    first = fit_rows(tree_of(Concatenate(pca=3), ALL), "mean", blocks, alone, none, NAMES)
+    np.testing.assert_allclose(fused[::3], first.apply(blocks, alone)[::3, :3], atol=1e-5)

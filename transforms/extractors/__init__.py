@@ -31,6 +31,7 @@ from transforms.extractors.video.frames import OnFrames
 
 BUILTIN = {
     ("image", "hog"): "transforms.extractors.image.hog.Hog",
+    ("image", "fisher"): "transforms.extractors.image.fisher.Fisher",
     ("image", "sift"): "transforms.extractors.image.sift.Sift",
     ("image", "color"): "transforms.extractors.image.color.Color",
     ("image", "lbp"): "transforms.extractors.image.lbp.Lbp",

@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from schemas.layout import Layout
 from schemas.plan import ModalityPlan, Plan
@@ -24,7 +26,7 @@ from transforms.records import payloads
 # Rows decoded at once; of videos, frames. They bound memory, and are part of nothing's result.
 BATCH = {"image": 64, "audio": 64, "video": 64, "text": 256, "series": 64}
 BATCH |= {"table": 4096, "vector": 4096}
-DECODED = 64 << 20  # bytes of decoded images or recordings that are enough for a batch
+DECODED = 64 << 20  # bytes of decoded images, recordings or texts that are enough for a batch
 
 
 @dataclass
@@ -41,13 +43,15 @@ def decoded_batches(plan: Plan, modality: ModalityPlan, bucket: int) -> Iterator
     path = Layout(plan.output, plan.buckets).records(modality.name, bucket)
     size = max(1, BATCH[modality.recipe.kind] // getattr(modality.recipe, "frames", 1))
     with open_parquet(path) as file:
-        batches = file.iter_batches(size, use_threads=False)
-        tables = (pa.Table.from_batches([batch]) for batch in batches)
         if has_payload(modality.source):
-            yield from _decode_payloads(modality, tables)
+            # Rows hold only paths here, so a whole bucket of them is small; bytes come apart.
+            small = ["key", "source", "row", "uri"]
+            batches = list(file.iter_batches(size, columns=small, use_threads=False))
+            tables = [pa.Table.from_batches([batch]) for batch in batches]
+            yield from _decode_payloads(modality, tables, file)
         else:
-            for table in tables:
-                yield from _decode_values(modality, table)
+            for batch in file.iter_batches(size, use_threads=False):
+                yield from _decode_values(modality, pa.Table.from_batches([batch]))
 
 
 def _decode_values(modality: ModalityPlan, rows: pa.Table) -> Iterable[Decoded]:
@@ -67,22 +71,21 @@ def _decode_values(modality: ModalityPlan, rows: pa.Table) -> Iterable[Decoded]:
 
     columns = [pc.fill_null(values.column(name), "") for name in values.column_names]
     texts = pc.binary_join_element_wise(*columns, "\n") if len(columns) > 1 else columns[0]
-    return _each(modality, where, texts.to_pylist(), check)
+    return _each(modality, where, iter(texts.to_pylist()), check)
 
 
-def _decode_payloads(modality: ModalityPlan, tables: Iterator[pa.Table]) -> Iterator[Decoded]:
+def _decode_payloads(
+    modality: ModalityPlan, tables: list[pa.Table], file: pq.ParquetFile
+) -> Iterator[Decoded]:
     recipe = modality.recipe
     assert isinstance(recipe, PayloadModality)
     # Imported by name, so that a recipe without images needs no image library.
     module = importlib.import_module(f"transforms.extractors.{recipe.kind}.decoding")
     if recipe.payload == "embed":
+        embedded = _embedded(file)
         for table in tables:
-            found = table.column("payload").to_pylist()
-            where = table.select(["key", "source", "row", "uri"])
-            yield from _each(modality, where, found, module.decode)
+            yield from _each(modality, table, islice(embedded, len(table)), module.decode)
         return
-    # Rows hold only paths here, so a whole bucket of them is small.
-    batches = list(tables)
     position = {name: i for i, name in enumerate(modality.source.names)}
     paths = [
         payloads.locate(
@@ -90,16 +93,23 @@ def _decode_payloads(modality: ModalityPlan, tables: Iterator[pa.Table]) -> Iter
             np.array([position[name] for name in table.column("source").to_pylist()], int),
             table.column("uri").to_pylist(),
         )
-        for table in batches
+        for table in tables
     ]
     fetched = payloads.fetch_ahead(paths, recipe.max_bytes)
-    for table, found in zip(batches, fetched, strict=True):
-        where = table.select(["key", "source", "row", "uri"])
-        yield from _each(modality, where, found, module.decode)
+    for table, found in zip(tables, fetched, strict=True):
+        yield from _each(modality, table, found, module.decode)
+
+
+def _embedded(file: pq.ParquetFile) -> Iterator[bytes]:
+    """Payloads in a file of records, one row group of them in memory at a time."""
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, ["payload"], use_threads=False)
+        for value in table.column("payload"):
+            yield value.as_py()
 
 
 def _each(
-    modality: ModalityPlan, where: pa.Table, found: list, decode: Callable
+    modality: ModalityPlan, where: pa.Table, found: Iterator, decode: Callable
 ) -> Iterator[Decoded]:
     """Decode one by one: libraries for files take one at a time.
 
@@ -114,8 +124,9 @@ def _each(
         except BadRecord as bad:
             items.append(None)
             wrong[i - start] = bad
-        size += getattr(items[-1], "nbytes", 0)
-        if size >= DECODED or i == len(found) - 1:
+        item = items[-1]
+        size += len(item) if isinstance(item, str) else getattr(item, "nbytes", 0)
+        if size >= DECODED or i == len(where) - 1:
             yield _without(where.slice(start, len(items)), items, wrong)
             items, wrong, start, size = [], {}, i + 1, 0
 

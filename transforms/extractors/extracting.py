@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +24,8 @@ from transforms.records.letters import dead_letters, write_dead_letters
 
 MERGE = 16  # states of batches merged at once: bounds memory, and fixes the order of sums
 
-Training = Callable[[pa.Array], np.ndarray]
-"""Keys of a bucket, sorted and with repetitions -> bool[n], whether they are training rows."""
+Training = Callable[[int, pa.Array], np.ndarray]
+"""A bucket and some keys of it -> bool[n], whether they are training rows."""
 
 
 def context_of(modality: ModalityPlan) -> Context:
@@ -70,70 +70,105 @@ def extract_identity(modality: ModalityPlan) -> dict:
 # --- fit ---------------------------------------------------------------------------------------
 
 
-def fit_bucket(
-    plan: Plan, records: Receipt, number: int, before: str, training: Training, splits: str
+def fit_buckets(
+    plan: Plan, records: list[Receipt], number: int, before: str, training: Training, splits: str
 ) -> Receipt:
-    """Sums of one bucket's training rows for every extractor that learns.
+    """Sums of some buckets' training rows for every extractor that learns.
 
     Args:
         plan: of the run.
-        records: the receipt of the bucket's records.
+        records: the receipts of a modality's records in consecutive buckets.
         number: of the round, from 1.
         before: fingerprint of what the rounds before have learnt; empty in the first.
         training: which keys are training rows.
         splits: fingerprint of the split into training and test.
     """
-    modality = plan.modality(records.modality)
+    modality, first = plan.modality(records[0].modality), records[0].bucket
     layout = Layout(plan.output, plan.buckets)
     own = fingerprint(
-        plan.fingerprints[f"extract/{modality.name}"], records.fingerprint, splits, before
+        plan.fingerprints[f"extract/{modality.name}"],
+        [one.fingerprint for one in records],
+        splits,
+        before,
     )
     learners = _learners(plan, modality, number)
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
         states: dict[str, list[State]] = {name: [] for name, _ in learners}
         rows = 0
-        for decoded in decoded_batches(plan, modality, records.bucket):
-            mask = training(decoded.rows.column("key").combine_chunks())
-            if not mask.any():
-                continue
-            batch = masked(decoded.batch, mask)
-            rows += len(batch)
-            for name, extractor in learners:
-                states[name].append(extractor.partial(batch))
-                if len(states[name]) == MERGE:
-                    states[name] = [extractor.merge(states[name])]
+        for bucket in range(first, first + len(records)):
+            for decoded in decoded_batches(plan, modality, bucket):
+                mask = training(bucket, decoded.rows.column("key").combine_chunks())
+                if not mask.any():
+                    continue
+                batch = masked(decoded.batch, mask)
+                rows += len(batch)
+                for name, extractor in learners:
+                    states[name].append(extractor.partial(batch))
+                    if len(states[name]) == MERGE:
+                        states[name] = [extractor.merge(states[name])]
         arrays: dict[str, np.ndarray] = {}
         for name, extractor in learners:
             if states[name]:
                 arrays |= prefixed(name, extractor.merge(states[name]))
-        path = layout.statistics(_round(modality.name, number), records.bucket)
+        path = layout.statistics(_round(modality.name, number), first)
         return {"training_rows": rows}, {path: save_arrays(path, arrays)}
 
-    return once(layout, "fit", _round(modality.name, number), records.bucket, own, work)
+    return once(layout, "fit", _round(modality.name, number), first, own, work)
+
+
+def merge_fits(plan: Plan, number: int, name: str, parts: list[Receipt], size: int) -> Receipt:
+    """The sums of consecutive groups of buckets merged into one file, in their order.
+
+    Args:
+        plan: of the run.
+        number: of the round, from 1.
+        name: of the modality.
+        parts: receipts of the groups' sums, in order.
+        size: buckets of all these.
+    """
+    layout, first = Layout(plan.output, plan.buckets), parts[0].bucket
+    own = fingerprint([part.fingerprint for part in parts])
+    step = f"{_round(name, number)}/of-{size}"
+
+    def work() -> tuple[dict[str, int], dict[str, int]]:
+        arrays: dict[str, np.ndarray] = {}
+        for label, state in _merged(layout, _learners(plan, plan.modality(name), number), parts):
+            arrays |= prefixed(label, state)
+        path = layout.statistics(step, first)
+        return {}, {path: save_arrays(path, arrays)}
+
+    return once(layout, "fit", step, first, own, work)
+
+
+def _merged(
+    layout: Layout, learners: list[tuple[str, Extractor]], parts: list[Receipt]
+) -> Iterator[tuple[str, State]]:
+    """What each extractor has learnt in all parts, if it has; one file is in memory at a time."""
+    merged: dict[str, State] = {}
+    for part in parts:
+        arrays = load_arrays(layout.at(*part.files))
+        for label, extractor in learners:
+            state = below(label, arrays)
+            if state:
+                before = [merged[label]] if label in merged else []
+                merged[label] = extractor.merge([*before, state])
+    yield from merged.items()
 
 
 def finish_fit(plan: Plan, name: str, number: int, parts: list[Receipt]) -> Receipt:
-    """Merge the buckets' sums in bucket order, finish a round of the fit and save it.
+    """Merge the sums in the order of their buckets, finish a round of the fit and save it.
 
     Returns:
         A receipt whose fingerprint stands for what was fitted.
     """
     modality = plan.modality(name)
     layout = Layout(plan.output, plan.buckets)
-    parts = sorted(parts, key=lambda part: part.bucket)
     own = fingerprint([part.fingerprint for part in parts])
     learners = _learners(plan, modality, number)
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
-        merged: dict[str, State] = {}
-        for part in parts:
-            arrays = load_arrays(layout.statistics(_round(name, number), part.bucket))
-            for label, extractor in learners:
-                state = below(label, arrays)
-                if state:
-                    before = [merged[label]] if label in merged else []
-                    merged[label] = extractor.merge([*before, state])
+        merged = dict(_merged(layout, learners, parts))
         fitted = load_arrays(_fitted_path(plan, name, number - 1)) if number > 1 else {}
         for label, extractor in learners:
             # An empty merge: no training row at all has this modality.

@@ -1,7 +1,7 @@
 """How modalities agree: multi-view canonical correlation, and similarity of representations.
 
 All of it from second moments. Where rows lack modalities, two modalities are compared on the
-rows that have both; `transforms.learning.em` fits one covariance to all rows.
+rows that have both; `em` fits one covariance to all rows.
 
 A modality's covariance S may be shrunken, to S + s / (1 - s) m I where m is its mean variance:
 that is (1 - s) S + s m I but for a factor, so that what is explained by it stays below 1.

@@ -15,26 +15,29 @@ from schemas.options.fuse import Compare, Deep
 from schemas.plan import Plan
 from schemas.receipts import Receipt, fingerprint, once
 from schemas.tables import fused_schema, vectors, write_table
+from transforms.fusion.collecting import Rows
+from transforms.fusion.fitted import Fusion, fusion_of
+from transforms.fusion.grouping import group_size
 from transforms.fusion.joining import Joined, feature_names, join_bucket
-from transforms.fusion.moments import Moments, merge_all
 from transforms.fusion.network import Network, network_from
-from transforms.fusion.nodes import Node, arrays_of, json_of, nodes_of
 from transforms.fusion.splitting import Splits
 from transforms.fusion.strategies import (
-    Fusion,
-    Need,
+    Known,
+    Learnt,
+    Wanted,
     assemble,
-    fit_level,
-    fusion_of,
-    incoming_rows,
-    incoming_width,
-    needs,
-    node_of,
-    parts_at,
+    fit_pass,
+    head_of,
+    known_of,
+    load_known,
+    merged,
+    passes,
+    rows_for,
+    wanted,
 )
-from transforms.fusion.trees import Part, Tree, tree_of
+from transforms.fusion.trees import Tree, tree_of
 
-GROUP = 4  # buckets whose sums are merged by one process: fewer files of second moments
+GROUP = 4  # at least so many buckets' sums are in one file: they may be matrices
 
 Upstream = dict[str, str]
 """Fingerprint of each modality's features (and the target's records) in one bucket."""
@@ -47,30 +50,36 @@ def tree_of_plan(plan: Plan) -> Tree:
     return tree_of(fuse, [modality.name for modality in plan.modalities])
 
 
+def passes_of(plan: Plan) -> int:
+    """Number of passes over the training rows that the recipe's fusion takes."""
+    return passes(tree_of_plan(plan), plan.recipe.join.missing)
+
+
+def statistics_size(plan: Plan) -> int:
+    """Buckets of which moments are kept in one file."""
+    return group_size(plan.buckets, GROUP)
+
+
 def needs_statistics(plan: Plan) -> bool:
     """Whether the recipe's fusion has anything to learn."""
-    return any(_wanted(plan, level) for level in range(tree_of_plan(plan).levels))
+    return any(_wanted(plan, level) for level in range(passes_of(plan)))
 
 
-def _wanted(plan: Plan, level: int) -> dict[str, tuple[Part, Need]]:
-    """The parts that learn from statistics in one pass over the training rows, and from which."""
-    missing = plan.recipe.join.missing
-    parts = {part.name: part for part in parts_at(tree_of_plan(plan), level)}
-    found = {name: (part, needs(part, missing)) for name, part in parts.items()}
-    return {name: (part, need) for name, (part, need) in found.items() if need != "nothing"}
+def _wanted(plan: Plan, level: int) -> list[Wanted]:
+    return wanted(tree_of_plan(plan), plan.recipe.join.missing, level)
 
 
 def group_statistics(
     plan: Plan, upstream: dict[int, Upstream], splits: Splits, level: int, before: str
 ) -> Receipt:
-    """Moments of what comes into each part, over the training rows of a group of buckets.
+    """What one pass tells of the training rows of a group of buckets.
 
     Args:
         plan: of the run.
         upstream: bucket -> fingerprints of what is joined; consecutive buckets.
         splits: who is in training.
-        level: of the parts in the strategy's tree.
-        before: fingerprint of what the levels before have learnt; empty at the first.
+        level: number of the pass.
+        before: fingerprint of what the passes before have taught; empty at the first.
     """
     layout = Layout(plan.output, plan.buckets)
     buckets = sorted(upstream)
@@ -79,17 +88,17 @@ def group_statistics(
     )
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
-        wanted, nodes = _wanted(plan, level), _load_nodes(plan, level)
-        sums: dict[str, Moments] = {}
+        wants, learnt = _wanted(plan, level), _load_learnt(plan, level)
+        sums: dict[str, Known] = {}
         rows = 0
         for bucket in buckets:
             joined = join_bucket(plan, bucket, splits)
             training = joined.fold >= 0
             rows += int(training.sum())
-            for name, (part, need) in wanted.items():
-                values = _incoming(plan, joined, training, part, nodes)
-                own = Moments.of(values, need == "full")
-                sums[name] = merge_all([sums[name], own]) if name in sums else own
+            for want in wants:
+                own = known_of(_rows_for(plan, joined, training, want, learnt), want.need)
+                name = want.name
+                sums[name] = merged(sums[name], own) if name in sums else own
         arrays: dict[str, np.ndarray] = {}
         for name, total in sums.items():
             arrays |= total.to_arrays(name)
@@ -99,29 +108,64 @@ def group_statistics(
     return once(layout, "join", _level(level), buckets[0], own, work)
 
 
-def _incoming(
-    plan: Plan, joined: Joined, training: np.ndarray, part: Part, nodes: dict[str, Node]
-) -> np.ndarray:
-    """float[k, d] of what comes into a part, in the training rows that have it."""
-    if not part.parts:
-        return joined.present_features(part.name, training)
-    names = [modality.name for modality in plan.modalities]
-    blocks = {name: joined.features(name)[training] for name in part.modalities}
-    here = {name: joined.present[training, names.index(name)] for name in part.modalities}
-    below = tuple(node_of(p, nodes) for p in part.parts)
-    rows = incoming_rows(part, below, incoming_width(part, below, {}), blocks, here)
+def _rows_for(
+    plan: Plan, joined: Joined, training: np.ndarray, want: Wanted, learnt: Learnt
+) -> np.ndarray | Rows:
+    """What the training rows of a bucket have of what is wanted."""
+    if not want.part.parts:
+        return joined.present_features(want.part.name, training)
+    tree, names = tree_of_plan(plan), [modality.name for modality in plan.modalities]
+    head = head_of(tree, want.part)
+    blocks = {name: joined.features(name)[training] for name in head.modalities}
+    here = {name: joined.present[training, names.index(name)] for name in head.modalities}
+    rows = rows_for(tree, want, learnt, blocks, here)
     assert rows is not None, "every modality has features, perhaps of no rows"
     return rows
 
 
+def merge_statistics(plan: Plan, level: int, name: str, parts: list[Receipt], size: int) -> Receipt:
+    """The moments of consecutive groups of buckets merged into one file, in their order.
+
+    Args:
+        plan: of the run.
+        level: of the parts in the strategy's tree.
+        name: nothing that counts; there is one set of moments a level.
+        parts: receipts of the groups' moments, in order.
+        size: buckets of all these.
+    """
+    layout, first = Layout(plan.output, plan.buckets), parts[0].bucket
+    own = fingerprint([part.fingerprint for part in parts])
+    step = f"{_level(level)}/of-{size}"
+
+    def work() -> tuple[dict[str, int], dict[str, int]]:
+        arrays: dict[str, np.ndarray] = {}
+        for part_name, total in _merged(plan, level, parts).items():
+            arrays |= total.to_arrays(part_name)
+        path = layout.statistics(step, first)
+        return {}, {path: save_arrays(path, arrays)}
+
+    return once(layout, "join", step, first, own, work)
+
+
+def _merged(plan: Plan, level: int, parts: list[Receipt]) -> dict[str, Known]:
+    """What is known from all parts together; one file is in memory at a time."""
+    layout = Layout(plan.output, plan.buckets)
+    totals: dict[str, Known] = {}
+    for part in parts:
+        arrays = load_arrays(layout.at(*part.files))
+        for want in _wanted(plan, level):
+            name, one = want.name, load_known(want, arrays)
+            totals[name] = merged(totals[name], one) if name in totals else one
+    return totals
+
+
 def finish_fusion(plan: Plan, parts: list[Receipt], level: int) -> Receipt:
-    """Merge the groups' moments in bucket order, fit the parts of one level and save them.
+    """Merge what a pass told of the groups, in bucket order, fit what it is for and save that.
 
     With no parts (a fusion that learns nothing) it is made from the recipe alone. With the
-    last level the fusion is whole.
+    last pass the fusion is whole.
     """
     layout = Layout(plan.output, plan.buckets)
-    parts = sorted(parts, key=lambda part: part.bucket)
     names = {m.name: feature_names(plan, m.name) for m in plan.modalities}
     fuse = plan.recipe.fuse
     if isinstance(fuse, Deep):
@@ -129,20 +173,14 @@ def finish_fusion(plan: Plan, parts: list[Receipt], level: int) -> Receipt:
     own = fingerprint(plan.fingerprints["fuse"], [part.fingerprint for part in parts], names)
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
-        totals: dict[str, Moments] = {}
-        for part in parts:
-            arrays = load_arrays(layout.statistics(_level(level), part.bucket))
-            for name in _wanted(plan, level):
-                one = Moments.from_arrays(name, arrays)
-                totals[name] = merge_all([totals[name], one]) if name in totals else one
+        totals = _merged(plan, level, parts)
         tree = tree_of_plan(plan)
         dims = {name: len(own_names) for name, own_names in names.items()}
         missing = plan.recipe.join.missing
-        nodes = fit_level(tree, level, missing, totals, dims, _load_nodes(plan, level))
-        if level + 1 < tree.levels:
-            learnt = tuple(nodes.values())
-            return {}, _save(_nodes_path(plan, level), arrays_of(learnt), json_of(learnt))
-        fusion = assemble(tree, nodes, names)
+        learnt = fit_pass(tree, missing, level, totals, dims, _load_learnt(plan, level))
+        if level + 1 < passes_of(plan):
+            return {}, _save(_learnt_path(plan, level), learnt.to_arrays(), learnt.to_json())
+        fusion = assemble(tree, learnt, names)
         return {}, _save(layout.fitted("fusion"), fusion.to_arrays(), fusion.to_json())
 
     return once(layout, "fitted", _level(level), 0, own, work)
@@ -152,7 +190,7 @@ def _level(level: int) -> str:
     return f"{FUSED}/level-{level}"
 
 
-def _nodes_path(plan: Plan, level: int) -> str:
+def _learnt_path(plan: Plan, level: int) -> str:
     return Layout(plan.output, plan.buckets).at("statistics", FUSED, f"level-{level}")
 
 
@@ -162,13 +200,13 @@ def _save(path: str, arrays: dict[str, np.ndarray], meta: Any) -> dict[str, int]
     return {f"{path}.npz": save_arrays(f"{path}.npz", arrays), f"{path}.json": len(data)}
 
 
-def _load_nodes(plan: Plan, level: int) -> dict[str, Node]:
-    """What the levels before one have learnt."""
+def _load_learnt(plan: Plan, level: int) -> Learnt:
+    """What the passes before one have taught."""
     if level == 0:
-        return {}
-    path = _nodes_path(plan, level - 1)
+        return Learnt()
+    path = _learnt_path(plan, level - 1)
     meta = json.loads(storage.read_bytes(f"{path}.json"))
-    return {node.name: node for node in nodes_of(load_arrays(f"{path}.npz"), meta)}
+    return Learnt.load(load_arrays(f"{path}.npz"), meta)
 
 
 def _finish_network(plan: Plan, deep: Deep) -> Receipt:
@@ -257,7 +295,7 @@ def fuse_bucket(
 
 def _write_fused(plan: Plan, joined: Joined, fusion: Fusion, target: str) -> int:
     recipe = plan.recipe
-    blocks = {m.name: joined.features(m.name) for m in plan.modalities}
+    blocks = joined.all_features()
     if not len(joined.keys):
         fused = np.zeros((0, fusion.dimension), np.float32)
     else:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.recipe import TARGET, Left
-from schemas.tables import matrix, metadata, open_parquet, read_table
+from schemas.tables import matrix, metadata, open_parquet, read_table, read_tables
 from transforms.fusion.splitting import Splits
 
 
@@ -51,6 +51,17 @@ class Joined:
     def features(self, name: str) -> np.ndarray:
         """float32[n, d] of one modality; rows where it is missing hold arbitrary numbers."""
         table = read_table(self._layout.features(name, self.bucket), ["features"])
+        return self._in_order(name, table)
+
+    def all_features(self) -> dict[str, np.ndarray]:
+        """`features` of every modality, read at once where they are remote."""
+        names = [modality.name for modality in self.plan.modalities]
+        paths = [self._layout.features(name, self.bucket) for name in names]
+        tables = read_tables(paths, ["features"])
+        return {n: self._in_order(n, table) for n, table in zip(names, tables, strict=True)}
+
+    def _in_order(self, name: str, table: pa.Table) -> np.ndarray:
+        """The features of a file in the order of the keys."""
         values = matrix(table.column("features"))
         index = self.index[name]
         if len(index) == len(values) and (index == np.arange(len(index))).all():
@@ -82,9 +93,10 @@ def join_bucket(plan: Plan, bucket: int, splits: Splits) -> Joined:
     """
     layout = Layout(plan.output, plan.buckets)
     names = [modality.name for modality in plan.modalities]
+    tables = read_tables([layout.features(name, bucket) for name in names], ["key"])
     found = {
-        name: read_table(layout.features(name, bucket), ["key"]).column("key").combine_chunks()
-        for name in names
+        name: table.column("key").combine_chunks()
+        for name, table in zip(names, tables, strict=True)
     }
     every = pc.unique(pa.concat_arrays(list(found.values())))
     every = every.take(pc.sort_indices(every))

@@ -55,7 +55,8 @@ class Moments:
             raise DataError(
                 f"principal components of {d:,} dimensions need a matrix of "
                 f"{8 * d * d / 2**30:,.0f} GiB; the most is {LARGEST_FULL:,} dimensions: give the "
-                "extractor a smaller dimension, or do without principal components"
+                "extractor a smaller dimension, or do without principal components, which "
+                "`missing: conditional` takes, too"
             )
         return cls(0, np.zeros(d), np.zeros((d, d) if full else d))
 

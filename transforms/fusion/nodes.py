@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -218,3 +218,21 @@ def check_block(name: str, dimension: int, blocks: Blocks, present: np.ndarray) 
             f"{name}: features are {list(block.shape)}, the fusion needs "
             f"{[len(present), dimension]}; extract them with the same recipe"
         )
+
+
+def in_blocks(X: np.ndarray, width: int, apply: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A function of rows in blocks of one shape, so that no row's result depends on the others.
+
+    Args:
+        X: float[n, D].
+        width: k.
+        apply: float64[ROWS, D] -> float64[ROWS, k].
+    """
+    out = np.empty((len(X), width))
+    block = np.zeros((ROWS, X.shape[1]))
+    for start in range(0, len(X), ROWS):
+        rows = min(ROWS, len(X) - start)
+        block[:rows] = X[start : start + rows]
+        block[rows:] = 0
+        out[start : start + rows] = apply(block)[:rows]
+    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +31,9 @@ class Splits:
     seed: int
     groups: dict[str, int] | None = None
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Changes whenever a key may be split in another way."""
+        """Changes whenever a key may be split in another way; kept, also where it is sent."""
         groups = None if self.groups is None else sorted(self.groups.items())
         return fingerprint([self.test_share, self.folds, self.seed, groups])
 
@@ -47,11 +48,12 @@ class Splits:
         fold = np.floor(uniform(keys, 2 * self.seed + 1) * self.folds).astype(np.int32)
         fold[uniform(keys, 2 * self.seed) < self.test_share] = -1
         if self.groups is not None and groups is not None:
-            names = pa.array(list(self.groups), pa.string())
-            folds = np.fromiter(self.groups.values(), np.int32, len(self.groups))
-            at = pc.index_in(groups, names)
-            known = pc.is_valid(at).to_numpy(zero_copy_only=False)
-            fold[known] = folds[at.drop_null().to_numpy()]
+            # Only those that occur are looked up: there may be millions of others.
+            coded = groups.dictionary_encode()
+            found = [self.groups.get(name) for name in coded.dictionary.to_pylist()]
+            own = pa.array(found, pa.int32()).take(coded.indices)
+            known = pc.is_valid(own).to_numpy(zero_copy_only=False)
+            fold[known] = own.drop_null().to_numpy()
         return fold
 
 
@@ -76,7 +78,7 @@ def split_by_group(split: Split, sizes: dict[str, int]) -> Splits:
     """
     names = pa.array(sorted(sizes), pa.string())
     order = np.argsort(hash64(names, split.seed), kind="stable")
-    ordered = [names[int(i)].as_py() for i in order]
+    ordered = names.take(pa.array(order)).to_pylist()
     wanted = split.test_share * sum(sizes.values())
     taken, groups = 0, {}
     for name in ordered:

@@ -4,15 +4,19 @@ They are kept by pattern, that is by which modalities a row has: rows of one pat
 in the dimensions they have, and how to treat what is missing can be chosen afterwards. Only rows
 that have two modalities tell of the scatter between them (`moments`); to fill by a mean or by
 zero is exact (`filled`); and the moments by pattern are all that the EM algorithm of Little &
-Rubin needs (`transforms.learning.em`). With m modalities there are at most 2^m patterns, in
+Rubin needs (`transforms.fusion.em`). With m modalities there are at most 2^m patterns, in
 practice a few.
 
 Memory in bytes, for each pattern, of whose modalities the dimensions are d together:
     16 d + 32           a cell (fold, domain, class) that occurs
     4 d (d + 1)         a fold and domain with `pooled` (twice, if some of its rows have no label);
                         a cell with `class`, which is for few dimensions
-More than `LARGEST_BYTES` is refused. `projecting` tells before the pass what they will take, and
-projects modalities that are too wide for it.
+More than `LARGEST_BYTES` is refused.
+
+Not all that a run fits is taken from these. To scale takes 16 d bytes, and components of modalities
+one by one 4 d^2 each (`moments`); here it would be 4 (sum of d)^2 a pattern, of which only diagonal
+blocks would be looked at. So passes of a run give moments where these will do, and statistics where
+patterns count: for what modalities share (`parts`) and conditional means (`filling`).
 
 A number to predict is one more column, a modality called `TARGET` that a row has or lacks.
 """

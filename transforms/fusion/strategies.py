@@ -1,26 +1,29 @@
-"""How modalities become one vector: fitted nodes, one a part of a strategy's tree.
+"""Fitting a strategy of fusion: of its tree, part by part, from below.
 
-All of it is learnt from the training rows in which a part is present; see `components`.
-
-A modality that a key lacks:
-    side by side: its slice of the vector is filled. Where features are centred, both `mean` and
-        `zero` are zeros. Where they are raw (scale `none`, no components), `mean` is the
-        training mean and `zero` is zeros.
-    averaged: it is left out of the mean; with no modality present the vector is zeros.
+All of it is learnt from the training rows in which a part is present; see `components`. A pass
+over these rows gives what the parts of one level are fitted to; what is `Learnt` goes into the
+next. A run merges what the passes tell of its buckets, `fit_rows` has the rows in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from transforms.fusion.components import axes_of_covariance, axes_of_rows, scaling
-from transforms.fusion.correlation import shared_variables
+from transforms.fusion import moments, statistics
+from transforms.fusion.collecting import Rows, collect
+from transforms.fusion.filling import (
+    Conditional,
+    Missing,
+    arrays_of_conditional,
+    conditional_of,
+    filled_heads,
+)
+from transforms.fusion.fitted import Fusion
 from transforms.fusion.moments import Moments
-from transforms.fusion.network import Network
 from transforms.fusion.nodes import (
     Blocks,
     Here,
@@ -32,171 +35,229 @@ from transforms.fusion.nodes import (
     presence,
     side_by_side,
 )
+from transforms.fusion.parts import in_common, incoming_width, learn, node_of, rows_of_parts
+from transforms.fusion.statistics import Statistics
 from transforms.fusion.trees import Part, Tree
 
-Missing = Literal["mean", "zero"]
-Need = Literal["nothing", "means", "diagonal", "full"]
+Need = Literal["nothing", "means", "diagonal", "full", "patterns"]
+"""What a part learns from: of what comes into it, moments, with the diagonal or all of the second
+ones; or statistics of what it is made of, by what of this a row has."""
 
-SHRINKAGE = 0.1
-"""Of each part's covariance, where variables that parts have in common are looked for."""
+Known = Moments | Statistics
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a pass has to tell.
+
+    Attributes:
+        part: that learns from it; a head, if it is for the conditional means of that.
+        need: what of it.
+        conditional: whether it is for conditional means.
+    """
+
+    part: Part
+    need: Need
+    conditional: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of what is told; no part has that of conditional means."""
+        return f"{self.part.name}/conditional" if self.conditional else self.part.name
 
 
 @dataclass(frozen=True, eq=False)
-class Fusion:
-    """A fitted strategy: a value that is saved, and the very same at prediction.
+class Learnt:
+    """What some passes have taught.
 
     Attributes:
-        names: of the fused vector's dimensions, such as `image.hog.y0x0b1` or `audio.pc0`.
-        heads: side by side in the fused vector.
+        nodes: by name, of parts that learn.
+        conditional: name of a head -> what stands in for its missing modalities.
     """
 
-    names: list[str]
-    heads: tuple[Node | Network, ...]
-
-    @property
-    def dimension(self) -> int:
-        """D, the length of the fused vector."""
-        return len(self.names)
-
-    @property
-    def slices(self) -> dict[str, tuple[int, int]]:
-        """First and past-the-last dimension of each part that stands by itself in the vector."""
-        found: dict[str, tuple[int, int]] = {}
-        start = 0
-        for head in self.heads:
-            for part in side_by_side(head) if isinstance(head, Node) else [head]:
-                found[part.name] = (start, start + part.width)
-                start += part.width
-        return found
-
-    def of_heads(self) -> dict[str, tuple[int, int]]:
-        """First and past-the-last dimension of each head."""
-        ends = np.cumsum([head.width for head in self.heads]).tolist()
-        return {h.name: (end - h.width, end) for h, end in zip(self.heads, ends, strict=True)}
-
-    def apply(self, blocks: Blocks, present: np.ndarray) -> np.ndarray:
-        """Fuse n rows.
-
-        A row's result does not depend on the rows it comes with: each is computed in float64, in
-        blocks of one fixed shape, and rounded once. Without components that holds bit for bit
-        on every machine; with components on one machine, while another BLAS kernel may differ
-        in the last bit of float32.
-
-        Args:
-            blocks: features of each modality. Other modalities than the fitted ones are ignored.
-                What is in rows where a modality is absent does not matter, even NaN.
-            present: bool[n, len(blocks)], a column a modality, in the order of `blocks`.
-
-        Returns:
-            float32[n, D].
-
-        Raises:
-            ValueError: a modality is lacking, or has other dimensions than at the fit.
-        """
-        here = presence(blocks, present)
-        for head in self.heads:
-            for name, dimension in head.dimensions.items():
-                check_block(name, dimension, blocks, present)
-        fused = np.empty((len(present), self.dimension), dtype=np.float32)
-        for head, (start, stop) in zip(self.heads, self.of_heads().values(), strict=True):
-            head.write(blocks, here, fused[:, start:stop])
-        return fused
+    nodes: dict[str, Node] = field(default_factory=dict)
+    conditional: dict[str, Conditional] = field(default_factory=dict)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """All that was fitted, as arrays of numbers by name, such as `image/mean`."""
-        return arrays_of(self._nodes)
+        """All that was learnt, as arrays by name."""
+        return arrays_of(tuple(self.nodes.values())) | arrays_of_conditional(self.conditional)
 
     def to_json(self) -> dict[str, Any]:
-        """The rest: names, slices and what arrays there are, ready for JSON."""
-        return {
-            "names": self.names,
-            "slices": {name: list(ends) for name, ends in self.slices.items()},
-            "heads": json_of(self._nodes),
-        }
-
-    @property
-    def _nodes(self) -> tuple[Node, ...]:
-        """The heads; a network is in a file of its own."""
-        return tuple(head for head in self.heads if isinstance(head, Node))
+        """The rest, ready for JSON."""
+        nodes = json_of(tuple(self.nodes.values()))
+        return {"nodes": nodes, "conditional": list(self.conditional)}
 
     @classmethod
-    def load(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Fusion:
-        """The fusion of which `arrays` and `meta` are `to_arrays` and `to_json`, bit for bit.
-
-        Raises:
-            ValueError: an array is lacking.
-        """
-        return cls(list(meta["names"]), nodes_of(arrays, meta["heads"]))
+    def load(cls, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Learnt:
+        """Of which these are `to_arrays` and `to_json`, bit for bit."""
+        nodes = {node.name: node for node in nodes_of(arrays, meta["nodes"])}
+        return cls(nodes, conditional_of(arrays, meta["conditional"]))
 
 
-def fusion_of(network: Network) -> Fusion:
-    """A fusion whose vector is a network's."""
-    return Fusion([f"{network.name}.deep{i}" for i in range(network.width)], (network,))
+# --- passes ----------------------------------------------------------------------------------
+
+
+def passes(tree: Tree, missing: Missing) -> int:
+    """Number of passes over the training rows: one a level, one for conditional means."""
+    return tree.levels + bool(filled_heads(tree, missing))
+
+
+def parts_in(tree: Tree, missing: Missing, number: int) -> list[Part]:
+    """The parts that are fitted after a pass, from 0. Conditional means have the one after
+    the modalities'.
+    """
+    level = number
+    if number and filled_heads(tree, missing):
+        if number == 1:
+            return []
+        level = number - 1
+    return [p for h in tree.heads for p in h.everything() if p.learns and p.level == level]
+
+
+def needs(part: Part, missing: Missing, filled: bool = False) -> Need:
+    """What a part learns from, over the training rows that have it: the least that will do.
+
+    Args:
+        part: of a strategy.
+        missing: what stands in for a missing modality.
+        filled: whether it is a modality of a head that has conditional means.
+    """
+    if part.scale is None:
+        return "nothing"
+    if part.shared == "cca":
+        return "patterns"
+    if part.components is not None or filled:
+        return "full"
+    if part.scale != "none":
+        return "diagonal"
+    return "nothing" if missing == "zero" else "means"
+
+
+def wanted(tree: Tree, missing: Missing, number: int) -> list[Wanted]:
+    """What a pass has to tell; nothing of parts that need nothing."""
+    heads = filled_heads(tree, missing)
+    filled = {name for head in heads for name in head.modalities}
+    parts = parts_in(tree, missing, number)
+    found = [Wanted(part, needs(part, missing, part.name in filled)) for part in parts]
+    if number == 1:
+        found += [Wanted(head, "patterns", conditional=True) for head in heads]
+    return [one for one in found if one.need != "nothing"]
+
+
+def head_of(tree: Tree, part: Part) -> Part:
+    """The head that a part is in."""
+    return next(head for head in tree.heads if part in head.everything())
+
+
+def rows_for(
+    tree: Tree, want: Wanted, learnt: Learnt, blocks: Blocks, here: Here
+) -> np.ndarray | Rows | None:
+    """What some rows have of what is wanted.
+
+    Args:
+        tree: the strategy.
+        want: what is wanted.
+        learnt: in the passes before.
+        blocks: features of the modalities, at least those of the part's head.
+        here: who has which.
+
+    Returns:
+        float[k, d] of what comes into the part, in the k rows that have it; None if no row ever
+        has it; for `patterns`, rows of several parts.
+    """
+    part = want.part
+    if want.conditional:
+        return learnt.conditional[part.name].rows(blocks, here)
+    below = tuple(node_of(p, learnt.nodes) for p in part.parts)
+    if want.need == "patterns":
+        return rows_of_parts(below, blocks, here)
+    if not below:
+        block, there = blocks[part.name], here[part.name]
+        return block if block is None or there.all() else block[there]
+    known = learnt.conditional.get(head_of(tree, part).name)
+    filled = (blocks, here) if known is None else known.fill(blocks, here)
+    width = incoming_width(part, below, {})
+    joiner = Node(part.name, part.modalities, below, part.method, part.shares, width, width)
+    block, there = joiner.incoming(*filled), joiner.here(here)
+    assert block is not None, "what is made of parts has rows"
+    return block if there.all() else block[there]
+
+
+def known_of(rows: np.ndarray | Rows, need: Need) -> Known:
+    """What is remembered of some rows."""
+    return collect([rows]) if isinstance(rows, Rows) else Moments.of(rows, need == "full")
+
+
+def merged(one: Known, other: Known) -> Known:
+    """Both together."""
+    if isinstance(one, Statistics) and isinstance(other, Statistics):
+        return statistics.merge_all([one, other])
+    assert isinstance(one, Moments)
+    assert isinstance(other, Moments)
+    return moments.merge(one, other)
+
+
+def load_known(want: Wanted, arrays: Mapping[str, np.ndarray]) -> Known:
+    """What is known under the name of what is wanted, of which these are `to_arrays`."""
+    kind: type[Known] = Statistics if want.need == "patterns" else Moments
+    return kind.from_arrays(want.name, arrays)
 
 
 # --- fitting ---------------------------------------------------------------------------------
 
 
-def needs(part: Part, missing: Missing) -> Need:
-    """What `learn` must know of what comes into a part, over the training rows that have it: the
-    least of nothing, means, the diagonal of the second moments, or all of them.
-    """
-    if part.scale is None:
-        return "nothing"
-    if part.components is not None:
-        return "full"
-    if part.scale != "none":
-        return "diagonal"
-    return "means" if missing == "mean" else "nothing"
-
-
-def parts_at(tree: Tree, level: int) -> list[Part]:
-    """The parts of a tree that are fitted in one pass over the training rows."""
-    return [p for h in tree.heads for p in h.everything() if p.learns and p.level == level]
-
-
-def fit_level(
+def fit_pass(
     tree: Tree,
-    level: int,
     missing: Missing,
-    moments: Mapping[str, Moments],
+    number: int,
+    known: Mapping[str, Known],
     dims: Mapping[str, int],
-    fitted: Mapping[str, Node],
-) -> dict[str, Node]:
-    """Fit the parts of one level on the moments of what comes into them.
+    learnt: Learnt,
+    rows: Mapping[str, np.ndarray] | None = None,
+) -> Learnt:
+    """Fit what is fitted after a pass.
 
     Args:
         tree: the strategy.
-        level: from 0; that of the modalities themselves.
         missing: what stands in for a missing modality.
-        moments: of the training rows in which a part is present, as `needs` says; a part that
-            needs nothing may be left out.
+        number: of the pass, from 0.
+        known: what it told, of all that is `wanted`.
         dims: number of feature dimensions of each modality.
-        fitted: the nodes of the levels before.
-
-    Returns:
-        The nodes so far, by name.
+        learnt: in the passes before.
+        rows: of parts that have fewer rows than dimensions, these rows: then their moments
+            need not be full.
 
     Raises:
         ValueError: moments are lacking, or do not agree with `dims`.
     """
-    nodes = dict(fitted)
-    for part in parts_at(tree, level):
+    rows = rows or {}
+    nodes, conditional = dict(learnt.nodes), dict(learnt.conditional)
+    needed = {want.name: want.need for want in wanted(tree, missing, number)}
+    for name, need in needed.items():
+        if name not in known:
+            raise ValueError(f"{name}: fusion needs the moments ({need}) of its training rows")
+    for part in parts_in(tree, missing, number):
         below = tuple(node_of(p, nodes) for p in part.parts)
         d = incoming_width(part, below, dims)
-        need = needs(part, missing)
-        if need == "nothing":
-            known = Moments.empty(d, full=False)
-        elif part.name not in moments:
-            raise ValueError(f"{part.name}: fusion needs the moments ({need}) of its training rows")
-        else:
-            known = moments[part.name]
-        if len(known.mean) != d:
-            raise ValueError(f"{part.name}: {d} dimensions, but moments of {len(known.mean)}")
-        if need == "full" and not known.full:
+        own = known[part.name] if part.name in needed else Moments.empty(d, full=False)
+        if isinstance(own, Statistics):
+            nodes[part.name] = in_common(part, below, own)
+            continue
+        if len(own.mean) != d:
+            raise ValueError(f"{part.name}: {d} dimensions, but moments of {len(own.mean)}")
+        full = needed.get(part.name) == "full"
+        if full and not own.full and part.name not in rows:
             raise ValueError(f"{part.name}: principal components need the full second moments")
-        nodes[part.name] = _learn(part, below, known, None)
-    return nodes
+        nodes[part.name] = learn(part, below, own, rows.get(part.name))
+    for head in filled_heads(tree, missing):
+        if number == 0:
+            of = {m: own for m in head.modalities if isinstance(own := known[m], Moments)}
+            conditional[head.name] = Conditional.of(of, rows)
+        elif number == 1:
+            told = known[Wanted(head, "patterns", conditional=True).name]
+            assert isinstance(told, Statistics)
+            conditional[head.name] = conditional[head.name].fitted(told)
+    return Learnt(nodes, conditional)
 
 
 def fit_rows(
@@ -207,7 +268,7 @@ def fit_rows(
     rows: np.ndarray,
     names: Mapping[str, list[str]],
 ) -> Fusion:
-    """Fit on rows in memory, such as those of one fold, as `fit_level` does on their moments.
+    """Fit on rows in memory, such as those of one fold, as `fit_pass` does on their moments.
 
     Where a part has fewer rows than dimensions, its components come from the Gram matrix of
     the rows, which takes 8 bytes a value of these rows and is much faster; both ways agree up to
@@ -226,37 +287,39 @@ def fit_rows(
     """
     here = presence(blocks, present)
     dims = {name: len(own) for name, own in names.items()}
-    nodes: dict[str, Node] = {}
-    chosen = _chosen(blocks, here, rows)
-    for level in range(tree.levels):
-        for part in parts_at(tree, level):
-            if not part.parts:
-                check_block(part.name, dims[part.name], blocks, present)
-            below = tuple(node_of(p, nodes) for p in part.parts)
-            d = incoming_width(part, below, dims)
-            need = needs(part, missing)
-            seen = incoming_rows(part, below, d, *chosen) if need != "nothing" else None
+    for head in tree.heads:
+        for name in head.modalities:
+            check_block(name, dims[name], blocks, present)
+    if not rows.all():
+        blocks = {name: None if block is None else block[rows] for name, block in blocks.items()}
+        here = {name: there[rows] for name, there in here.items()}
+    learnt = Learnt()
+    for number in range(passes(tree, missing)):
+        known: dict[str, Known] = {}
+        few: dict[str, np.ndarray] = {}
+        for want in wanted(tree, missing, number):
+            seen, need = rows_for(tree, want, learnt, blocks, here), want.need
             if seen is None:
-                nodes[part.name] = _learn(part, below, Moments.empty(d, full=False), None)
-                continue
-            few = len(seen) < d and part.shared == "pca"
-            known = Moments.of(seen, full=need == "full" and not few)
-            nodes[part.name] = _learn(part, below, known, seen if few else None)
-    return assemble(tree, nodes, names)
+                seen = np.zeros((0, dims[want.name]))
+            if need == "full" and isinstance(seen, np.ndarray) and len(seen) < seen.shape[1]:
+                few[want.name], need = seen, "diagonal"
+            known[want.name] = known_of(seen, need)
+        learnt = fit_pass(tree, missing, number, known, dims, learnt, few)
+    return assemble(tree, learnt, names)
 
 
-def assemble(tree: Tree, nodes: Mapping[str, Node], names: Mapping[str, list[str]]) -> Fusion:
-    """The fusion of fitted nodes.
+def assemble(tree: Tree, learnt: Learnt, names: Mapping[str, list[str]]) -> Fusion:
+    """The fusion of all that was learnt.
 
     Args:
         tree: the strategy.
-        nodes: by name, of all parts that learn.
+        learnt: in all passes.
         names: of each modality's dimensions.
 
     Raises:
         ValueError: a node does not agree with `names`.
     """
-    heads = tuple(node_of(head, nodes) for head in tree.heads)
+    heads = tuple(node_of(head, learnt.nodes) for head in tree.heads)
     labels: list[str] = []
     for head in heads:
         for part in side_by_side(head):
@@ -265,104 +328,4 @@ def assemble(tree: Tree, nodes: Mapping[str, Node], names: Mapping[str, list[str
                 raise ValueError(f"{part.name}: {part.width} dimensions, but {len(own)} names")
             own = own if own is not None else [f"pc{i}" for i in range(part.width)]
             labels += [f"{part.name}.{label}" for label in own]
-    return Fusion(labels, heads)
-
-
-def node_of(part: Part, nodes: Mapping[str, Node]) -> Node:
-    """A part's node: the fitted one, or one that only joins the fitted nodes below it."""
-    if part.learns:
-        return nodes[part.name]
-    below = tuple(node_of(p, nodes) for p in part.parts)
-    width = incoming_width(part, below, {})
-    return Node(part.name, part.modalities, below, part.method, part.shares, width, width)
-
-
-def incoming_width(part: Part, below: tuple[Node, ...], dims: Mapping[str, int]) -> int:
-    """d, the number of dimensions of what comes into a part."""
-    if not below:
-        return dims[part.name]
-    if part.method == "average" and part.shared == "pca":
-        return below[0].width
-    return sum(node.width for node in below)
-
-
-def incoming_rows(
-    part: Part, below: tuple[Node, ...], d: int, blocks: Blocks, here: Here
-) -> np.ndarray | None:
-    """float[k, d] of what comes into a part, in the k rows that have it; None if none ever has."""
-    # What parts have in common shows side by side, in the rows that have them all.
-    together = part.shared == "cca"
-    method = "concatenate" if together else part.method
-    joiner = Node(part.name, part.modalities, below, method, part.shares, d, d)
-    block = joiner.incoming(blocks, here)
-    if block is None:
-        return None
-    there = joiner.here(here)
-    if together:
-        there = np.logical_and.reduce([node.here(here) for node in below])
-    return block if there.all() else block[there]
-
-
-def _chosen(blocks: Blocks, here: Here, rows: np.ndarray) -> tuple[Blocks, Here]:
-    if rows.all():
-        return blocks, here
-    return (
-        {name: None if block is None else block[rows] for name, block in blocks.items()},
-        {name: there[rows] for name, there in here.items()},
-    )
-
-
-def _learn(part: Part, below: tuple[Node, ...], known: Moments, rows: np.ndarray | None) -> Node:
-    """The node of a part that learns; `rows` if they are to be used for the components."""
-    d, wanted = len(known.mean), part.components
-    common = (part.name, part.modalities, below, part.method, part.shares, d)
-    assert part.scale is not None
-    if part.scale == "none" and wanted is None:
-        # With `zero` no moments are known, and their mean is zeros.
-        return Node(*common, d, known.mean.astype(np.float32))
-    if part.shared == "cca":
-        return _in_common(part, below, known)
-    mean, factor = scaling(part.scale, known)
-    if wanted is None:
-        return Node(*common, d, np.zeros(d, np.float32), mean, factor)
-    axes = np.zeros((0, d))
-    if known.count >= 2 and rows is not None:
-        axes = axes_of_rows(rows, mean, factor, wanted)
-    elif known.count >= 2:
-        axes = axes_of_covariance(known.covariance(), factor, wanted)
-    # A part without any variation keeps one dimension, of zeros, so that it has a slice.
-    width = wanted if part.whole else max(1, len(axes))
-    weights = np.zeros((d, width))
-    weights[:, : len(axes)] = (axes * factor).T
-    return Node(*common, width, np.zeros(width, np.float32), mean, weights=weights)
-
-
-def _in_common(part: Part, below: tuple[Node, ...], known: Moments) -> Node:
-    """An average in the space of the variables that all parts together explain best.
-
-    What each part knows of them takes the place of its principal components.
-    """
-    assert part.components is not None
-    dims = {node.name: node.width for node in below}
-    # Where no two rows have all parts, nothing is known to be in common: their own components.
-    found = {name: np.eye(part.components, width) for name, width in dims.items()}
-    if known.count >= 2:
-        found = shared_variables(known.covariance(), dims, part.components, SHRINKAGE).axes
-    nodes, start = [], 0
-    for node in below:
-        axes = found[node.name]
-        assert node.weights is not None
-        assert node.mean is not None
-        weights = np.zeros((node.dimension, part.components))
-        weights[:, : len(axes)] = node.weights @ axes.T
-        # Rows that have all parts may have another mean than those that have this one.
-        centre = known.mean[start : start + node.width] @ np.linalg.pinv(node.weights)
-        start += node.width
-        fill = np.zeros(part.components, np.float32)
-        nodes.append(
-            replace(
-                node, width=part.components, fill=fill, mean=node.mean + centre, weights=weights
-            )
-        )
-    k = part.components
-    return Node(part.name, part.modalities, tuple(nodes), "average", part.shares, k, k)
+    return Fusion(labels, heads, learnt.conditional)

@@ -8,7 +8,6 @@
 - `streaming`: the same for more rows than memory holds. `closed_form`: LDA, naive Bayes, QDA and
   ridge from second moments alone; `curves`: how much to shrink, from those of the folds.
 - `network`: training the networks of `deep`, the only place that JAX is imported.
-- `missing`: a normal distribution a class for rows that lack modalities; `em`: its fit.
 - `calibration`: temperature scaling and the reliability curve.
 - `metrics`: how good predictions are, as JSON-ready numbers; `comparing`: intervals of these,
   comparisons over folds, the simplest of the best.

@@ -7,7 +7,7 @@ subset. How much to shrink is chosen by `curves`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -16,10 +16,8 @@ from scipy.linalg import eigh, lstsq, solve
 from scipy.special import log_softmax
 
 from schemas.recipe import TARGET
+from transforms.fusion.nodes import in_blocks
 from transforms.fusion.statistics import ClassMoments, Statistics
-
-ROWS = 128
-"""Rows that are multiplied at a time; a recurring shape keeps BLAS on one path."""
 
 SMALLEST_SHARE = 1e-10
 """Of the mean variance: no class is taken to vary less than that in any direction."""
@@ -142,24 +140,6 @@ def from_arrays(prefix: str, arrays: Mapping[str, np.ndarray]) -> Model:
         name: arrays[f"{prefix}/{name}"] for name in kind.__dataclass_fields__ if name != "kind"
     }
     return kind(**{n: a.item() if a.dtype.kind == "U" else a for n, a in found.items()})
-
-
-def in_blocks(X: np.ndarray, width: int, apply: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A function of rows in blocks of one shape, so that no row's result depends on the others.
-
-    Args:
-        X: float[n, D].
-        width: k.
-        apply: float64[ROWS, D] -> float64[ROWS, k].
-    """
-    out = np.empty((len(X), width))
-    block = np.zeros((ROWS, X.shape[1]))
-    for start in range(0, len(X), ROWS):
-        rows = min(ROWS, len(X) - start)
-        block[:rows] = X[start : start + rows]
-        block[rows:] = 0
-        out[start : start + rows] = apply(block)[:rows]
-    return out
 
 
 # --- fitting -----------------------------------------------------------------------------------

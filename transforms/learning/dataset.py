@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,15 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas import storage
 from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.recipe import TARGET
-from schemas.tables import matrix, open_parquet, read_table
+from schemas.tables import matrix, read_table
+from transforms.fusion.fitted import Fusion, fusion_of
 from transforms.fusion.fusing import load_fusion
 from transforms.fusion.joining import feature_names, group_sizes, join_bucket
 from transforms.fusion.splitting import Splits, split_by_group, split_by_key
-from transforms.fusion.strategies import Fusion, fit_rows, fusion_of
+from transforms.fusion.strategies import fit_rows
 from transforms.fusion.trees import Part, Tree
 from transforms.learning.network.bank import Bank
 from transforms.learning.problem import TrainingSet
@@ -75,7 +78,7 @@ def labelled_rows(plan: Plan, buckets: Iterable[int] | None = None) -> Iterator[
             domain=_texts(joined.domain.filter(rows)),
             fold=joined.fold[labelled],
             present=joined.present[labelled],
-            blocks={m.name: joined.features(m.name)[labelled] for m in plan.modalities},
+            blocks={name: block[labelled] for name, block in joined.all_features().items()},
             rows=labelled,
         )
 
@@ -152,10 +155,8 @@ def nothing_to_learn() -> DataError:
 
 def size_of(plan: Plan) -> tuple[int, dict[str, int]]:
     """Most labelled rows that a data set may have, and the dimensions of each modality."""
-    layout, rows = Layout(plan.output, plan.buckets), 0
-    for bucket in range(plan.buckets):
-        with open_parquet(layout.records(TARGET, bucket)) as file:
-            rows += file.metadata.num_rows
+    audit = json.loads(storage.read_bytes(Layout(plan.output, plan.buckets).audit))
+    rows = audit["modalities"][TARGET]["records"]
     return rows, {m.name: len(feature_names(plan, m.name)) for m in plan.modalities}
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.fusion.decisions import prior_of
+from transforms.fusion.fitted import Fusion
 from transforms.fusion.network import Network
-from transforms.fusion.strategies import Fusion
 from transforms.fusion.trees import Part
 from transforms.learning import metrics
 from transforms.learning.fitting import Task

@@ -4,6 +4,12 @@
     stochastic gradient descent over the buckets  ->  logistic regression
     every bucket once more  ->  out-of-fold and test predictions
 
+The statistics are made here, from the features of all buckets, and not by the pass of the join that
+fits the fusion. There each group of buckets would write 4 D^2 bytes for each fold and pattern of
+modalities: of 8,000 rows that is more than their features are, 4 D bytes a row, from D = 230 with 5
+folds and 7 patterns. To make them takes one process less than three times as long as reading the
+features (`infra.benchmarks.statistics`), which have to be read again for the predictions anyway.
+
 What is held is the statistics, the models and, of each row, its key, label and outputs. Models are
 linear, on modalities side by side or on the vectors of networks that are trained before; what is
 fitted for a fold has not seen its rows.
@@ -22,9 +28,9 @@ from schemas.options.fuse import Concatenate, Deep, Scale
 from schemas.plan import Plan
 from schemas.recipe import TARGET, Recipe
 from transforms.fusion.collecting import Rows, collect
+from transforms.fusion.fitted import Fusion, fusion_of
 from transforms.fusion.fusing import load_fusion, load_network
 from transforms.fusion.statistics import Statistics
-from transforms.fusion.strategies import Fusion, fusion_of
 from transforms.learning.calibration import Temperature, fit_temperature
 from transforms.learning.candidates import NETWORK, Candidate, candidates_of
 from transforms.learning.closed_form import Linear, lda, normal_equations, ridge
@@ -87,6 +93,8 @@ def check_recipe(recipe: Recipe) -> None:
     fuse = recipe.fuse
     if not isinstance(fuse, Concatenate | Deep) or getattr(fuse, "pca", None) is not None:
         raise CannotStream("fuse must be `concatenate` without `pca`, or `deep`")
+    if recipe.join.missing == "conditional":
+        raise CannotStream("join.missing must be `mean` or `zero`")
     models = {"logistic", "lda", "ridge"}
     named = {name for name, _ in recipe.train.models if getattr(recipe.train.models, name)}
     if named - models:
@@ -252,6 +260,7 @@ def _linear(
     assert isinstance(fuse, Concatenate | Deep)
     scale: Scale = fuse.scale
     missing, job = recipe.join.missing, _Job(problem, names, candidates)
+    assert missing != "conditional"
     shrinkage = None
     if any(c.options.get("shrinkage") == "auto" for c in candidates):
         shrinkage = lda_curve(statistics, SHRINKAGES, scale, missing).best

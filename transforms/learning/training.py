@@ -97,7 +97,8 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
     is chosen, at a tie the one with the lower log loss (mean absolute error), then the one named
     first; its probabilities are brought to the temperature that fits them best.
 
-    Metrics: `task`, `score` (name of what is compared), `classes`, `rows`, `folds`, `chosen`,
+    Metrics: `task`, `score` (name of what is compared), `classes`, `rows`, `folds`, `nested`
+    (whether what was chosen for a fold was chosen without it; not with two folds), `chosen`,
     `fused` (`cross_validation`, `test` or null, `converged`), `modalities` (the same of each
     alone, with its own `chosen`), `candidates` (of each head of the fused vector), `heads` (what
     was chosen for each), `understanding`
@@ -116,11 +117,11 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
     fused = judge(heads, tree_of(fuse, data.modalities))
     plain = Concatenate(scale=fuse.scale) if isinstance(fuse, Deep) else fuse
     alone = {m: judge(heads, tree_of(plain, [m])) for m in data.modalities}
-    model, output, converged = _finish(heads, fused)
+    model, output, converged = finish(heads, fused)
     reports = {"": _report(problem, fused, output, converged)}
     for name, judged in alone.items():
         if data.test.any():
-            _, tested, arrived = _finish(heads, judged)
+            _, tested, arrived = finish(heads, judged)
             reports[name] = _report(problem, judged, tested, arrived)
         else:
             reports[name] = _report(problem, judged, judged.output, True)
@@ -131,6 +132,7 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
         "classes": None if problem.classes is None else problem.classes.tolist(),
         "rows": {"train": int((~data.test).sum()), "test": int(data.test.sum())},
         "folds": len(problem.folds),
+        "nested": heads.blocks > 2,
         "chosen": _chosen(fused),
         "fused": reports[""],
         "heads": {
@@ -157,7 +159,7 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
     return Trained(found, problem.table(output), model)
 
 
-def _finish(heads: Heads, judged: Judged) -> tuple[Model, np.ndarray, bool]:
+def finish(heads: Heads, judged: Judged) -> tuple[Model, np.ndarray, bool]:
     """The model fitted on all training rows, the output of all rows, and whether it converged.
 
     Test rows are predicted by the model; the output of training rows is out of fold.

@@ -19,7 +19,9 @@ from transforms.records import payloads
 from transforms.records.letters import dead_letters, write_dead_letters
 from transforms.records.sources import rows_schema
 
-EMBED_BATCH = 64  # rows of a row group of embedded payloads: bounds the memory of a batch
+# A row group of embedded payloads is full at so many rows or bytes; it is in memory as a whole.
+EMBED_BATCH = 64
+EMBED_BYTES = 64 << 20
 
 
 def source_of(plan: Plan, name: str) -> SourcePlan:
@@ -156,15 +158,29 @@ def _embed(
     """Records with their payloads, a batch at a time; those without go to `dead`."""
     starts = range(0, len(paths), EMBED_BATCH)
     fetched = payloads.fetch_ahead([paths[s : s + EMBED_BATCH] for s in starts], max_bytes)
-    for start, got in zip(starts, fetched, strict=True):
-        part = records.slice(start, len(got))
-        wrong = [one for one in got if isinstance(one, BadRecord)]
-        if wrong:
-            keep = pa.array([not isinstance(one, BadRecord) for one in got])
-            dead.append(dead_letters(part.filter(pc.invert(keep)), "ingest", wrong))
-            part = part.filter(keep)
-        data = pa.array([one for one in got if not isinstance(one, BadRecord)], pa.binary())
-        yield part.append_column("payload", data).select(schema.names)
+    for start, batch in zip(starts, fetched, strict=True):
+        got: list[payloads.Payload] = []
+        size = 0
+        for one in batch:
+            got.append(one)
+            size += 0 if isinstance(one, BadRecord) else len(one)
+            if size >= EMBED_BYTES:
+                yield _with_payloads(records.slice(start, len(got)), got, schema, dead)
+                start, got, size = start + len(got), [], 0
+        if got:
+            yield _with_payloads(records.slice(start, len(got)), got, schema, dead)
+
+
+def _with_payloads(
+    rows: pa.Table, got: list[payloads.Payload], schema: pa.Schema, dead: list[pa.Table]
+) -> pa.Table:
+    wrong = [one for one in got if isinstance(one, BadRecord)]
+    if wrong:
+        keep = pa.array([not isinstance(one, BadRecord) for one in got])
+        dead.append(dead_letters(rows.filter(pc.invert(keep)), "ingest", wrong))
+        rows = rows.filter(keep)
+    data = pa.array([one for one in got if not isinstance(one, BadRecord)], pa.binary())
+    return rows.append_column("payload", data).select(schema.names)
 
 
 def _content(rows: pa.Table) -> bytes:

@@ -7,18 +7,30 @@ import difflib
 import io
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO, cast
 
 import pyarrow as pa
+from fsspec.compression import compr
+from fsspec.utils import infer_compression
 
 from schemas import storage
 
 
+def opening(file: str) -> BinaryIO:
+    """Open a file on any storage; raises FileNotFoundError of one line."""
+    try:
+        return storage.open_file(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: there is no such file") from None
+
+
 def open_file(file: str) -> io.BufferedReader:
     """Open a file on any storage for reading bytes; `.gz` and the like are unpacked."""
-    if not storage.exists(file):
-        raise FileNotFoundError(f"{file}: there is no such file")
-    opened = storage.file_system(file).open(file, "rb", compression="infer")
-    return io.BufferedReader(opened, 1 << 20)
+    opened = opening(file)
+    compression = infer_compression(file)
+    if compression is not None:
+        opened = compr[compression](opened, mode="rb")
+    return io.BufferedReader(cast(io.RawIOBase, opened), 1 << 20)
 
 
 @contextlib.contextmanager

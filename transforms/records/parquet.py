@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from schemas import storage
 from schemas.plan import SourcePlan
-from transforms.records.opening import readable, require
+from transforms.records.opening import opening, readable, require
 from transforms.records.values import Found, wanted
 
 _ROWS = 65_536  # rows of a batch
@@ -22,11 +23,8 @@ _PART_BYTES = 256 << 20  # decoded bytes after which a part ends before that
 
 @contextlib.contextmanager
 def _open(file: str) -> Iterator[pq.ParquetFile]:
-    if not storage.exists(file):
-        raise FileNotFoundError(f"{file}: there is no such file")
-    fs = storage.file_system(file)
-    with readable(file, "Parquet"), fs.open(file, "rb") as stream:
-        if fs.size(file) == 0:
+    with opening(file) as stream, readable(file, "Parquet"):
+        if stream.seek(0, os.SEEK_END) == 0:
             raise ValueError(f"{file}: the file is empty")
         # Ahead of time, all that is wanted of a part is read into memory: worth it where each
         # column would be a request of its own.

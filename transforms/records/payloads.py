@@ -70,13 +70,17 @@ def examine(paths: Sequence[str], max_bytes: int) -> tuple[list[BadRecord | None
     return wrong, state
 
 
-def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Payload]]:
+def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[Iterator[Payload]]:
     """The bytes of each file, or why there are none, a batch at a time, read ahead of their use.
 
     Local files are opened ahead, and the system is told to read those that are not in memory;
-    what has a latency of its own, such as an object store, is fetched by a small pool of
+    each is read when it is asked for, so that of large files one is in memory at a time.
+    What has a latency of its own, such as an object store, is fetched by a small pool of
     threads. (Of files that are in memory, threads would wait for each other more than read.)
     At most READ_AHEAD batches are under way besides the one in use.
+
+    Yields:
+        An iterator for each batch, to be used up before the next is asked for.
     """
     if all(storage.is_local(path) for paths in batches for path in paths):
         yield from _read_ahead(batches, max_bytes)
@@ -87,9 +91,9 @@ def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Paylo
             for paths in batches:
                 waiting.append(pool.submit(_fetch, paths, max_bytes))
                 if len(waiting) > READ_AHEAD:
-                    yield waiting.popleft().result()
+                    yield iter(waiting.popleft().result())
             while waiting:
-                yield waiting.popleft().result()
+                yield iter(waiting.popleft().result())
         finally:
             for future in waiting:
                 future.cancel()
@@ -98,21 +102,28 @@ def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Paylo
 def _fetch(paths: list[str], max_bytes: int) -> list[Payload]:
     return [
         _failure(path, got) if isinstance(got, OSError) else _bounded(path, got, max_bytes)
-        for path, got in zip(paths, storage.read_many(paths), strict=True)
+        for path, got in zip(paths, storage.read_many(paths, max_bytes + 1), strict=True)
     ]
 
 
-def _read_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[list[Payload]]:
-    waiting: deque[list[tuple[str, int | OSError]]] = deque()
+def _read_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[Iterator[Payload]]:
+    waiting: deque[deque[tuple[str, int | OSError]]] = deque()
+
+    def first() -> Iterator[Payload]:
+        while waiting[0]:
+            yield _read(*waiting[0].popleft(), max_bytes)
+
     try:
         for paths in batches:
-            batch = [(path, _open(path)) for path in paths]
+            batch = deque((path, _open(path)) for path in paths)
             _advise([opened for _, opened in batch if isinstance(opened, int)])
             waiting.append(batch)
             if len(waiting) > READ_AHEAD:
-                yield [_read(path, opened, max_bytes) for path, opened in waiting.popleft()]
+                yield first()
+                waiting.popleft()
         while waiting:
-            yield [_read(path, opened, max_bytes) for path, opened in waiting.popleft()]
+            yield first()
+            waiting.popleft()
     finally:
         for opened_files in waiting:
             for _, opened in opened_files:
@@ -169,6 +180,6 @@ def _failure(path: str, error: OSError) -> BadRecord:
 
 
 def _too_large(path: str, size: int, max_bytes: int) -> BadRecord:
-    return BadRecord(
-        "too_large", f"{path} has {size} bytes, more than max_bytes, which is {max_bytes}"
-    )
+    # Of a remote file no more is read than it takes to know.
+    has = f"has {size} bytes," if storage.is_local(path) else "has"
+    return BadRecord("too_large", f"{path} {has} more than max_bytes, which is {max_bytes}")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from schemas import storage
+from schemas import storage, stores
 from schemas.plan import SourcePlan
 from schemas.recipe import Format
 from schemas.tables import ARROW, has_payload
@@ -31,6 +31,9 @@ _VERSION = re.compile(  # what file systems call that which changes with a file'
     r"etag|md5|md5hash|checksum|crc32c|generation|version_?id|last_?modified|mtime|updated|created",
     re.IGNORECASE,
 )
+
+
+_GLOB = re.compile(r"[*?\[]")
 
 
 class Part(NamedTuple):
@@ -106,7 +109,7 @@ def identity(file: str) -> list[Any]:
     if storage.is_local(file):
         status = os.stat(storage.local(file))
         return [status.st_size, status.st_mtime_ns]
-    info = storage.file_system(file).info(file)
+    info = stores.info(file)
     version = [f"{name}={info[name]}" for name in sorted(info) if _VERSION.fullmatch(name)]
     return [info.get("size"), " ".join(version)]
 
@@ -159,9 +162,8 @@ def parts(source: SourcePlan) -> list[Part]:
         starts = range(0, len(source.files), _FILES_OF_A_PART)
         return [Part(s, s, min(s + _FILES_OF_A_PART, len(source.files))) for s in starts]
     if source.format == "parquet":
-        return [
-            Part(i, *part) for i, file in enumerate(source.files) for part in parquet.parts(file)
-        ]
+        found = storage.side_by_side(parquet.parts, source.files)
+        return [Part(i, *part) for i, parts in enumerate(found) for part in parts]
     return [Part(i, 0, 1) for i in range(len(source.files))]
 
 
@@ -232,37 +234,36 @@ def _matches(written: str, path: str) -> list[str]:
     elif "/../" in path or "/./" in path:  # object stores would take them for names
         scheme, _, rest = path.partition("://")
         path = f"{scheme}://{posixpath.normpath(rest)}"
-    fs = storage.file_system(path)
-    if fs.isfile(path):
+    else:
+        storage.reach(path)
+    kind = storage.kind(path) if not _GLOB.search(path) or storage.is_local(path) else None
+    if kind == "file":
         return [path]
-    if fs.isdir(path):
+    if kind == "folder":
         raise FileNotFoundError(
             f"{written}: is a folder; give files, such as {written.rstrip('/')}/*"
         )
-    glob = re.search(r"[*?\[]", path)
+    glob = _GLOB.search(path)
     if glob is None:
-        raise FileNotFoundError(f"{written}: there is no such file; {_near(fs, path)}")
-    # Stores strip the scheme from what they find: put back the part before the pattern.
-    root = path[: path.rindex("/", 0, glob.start()) + 1]
-    stripped = fs._strip_protocol(root).rstrip("/") + "/"
+        raise FileNotFoundError(f"{written}: there is no such file; {_near(path)}")
     hidden = posixpath.basename(path).startswith(".")
     found = [
-        root + name.removeprefix(stripped)
-        for name, info in fs.glob(path, detail=True).items()
-        if info["type"] == "file" and (hidden or not posixpath.basename(name).startswith("."))
+        name
+        for name in storage.matching(path, path.rindex("/", 0, glob.start()) + 1)
+        if hidden or not posixpath.basename(name).startswith(".")
     ]
     if not found:
         raise FileNotFoundError(f"{written}: no file matches this pattern")
     return found
 
 
-def _near(fs: Any, path: str) -> str:
+def _near(path: str) -> str:
     folder, _, name = path.rpartition("/")
     try:
-        listed = fs.ls(folder or "/", detail=False)
+        listed = storage.listed(folder or "/")
     except (FileNotFoundError, NotADirectoryError):
         return f"there is no folder {folder}"
-    return f"in {folder} {nearest(name, sorted(posixpath.basename(one) for one in listed))}"
+    return f"in {folder} {nearest(name, listed)}"
 
 
 def _first(source: SourcePlan) -> str:

@@ -25,13 +25,17 @@ def grey(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     return resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size)
 
 
-def scaled_grey(image: np.ndarray, size: int) -> np.ndarray:
-    """Grey, scaled so that the longer side has `size` pixels; the shorter at least one."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    height, width = grey.shape
+def scaled(image: np.ndarray, size: int) -> np.ndarray:
+    """Scaled so that the longer side has `size` pixels; the shorter at least one."""
+    height, width = image.shape[:2]
     longer = max(height, width)
     if longer == size:
-        return grey
-    scaled = (max(1, round(width * size / longer)), max(1, round(height * size / longer)))
+        return image
+    shape = (max(1, round(width * size / longer)), max(1, round(height * size / longer)))
     way = cv2.INTER_AREA if size < longer else cv2.INTER_LINEAR
-    return cv2.resize(grey, scaled, interpolation=way)
+    return cv2.resize(image, shape, interpolation=way)
+
+
+def scaled_grey(image: np.ndarray, size: int) -> np.ndarray:
+    """Grey, scaled so that the longer side has `size` pixels; the shorter at least one."""
+    return scaled(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size)

@@ -12,10 +12,10 @@ import numpy as np
 from schemas.options.image import SiftOptions
 from transforms.extractors.base import Batch, Extractor, State
 from transforms.extractors.image.resizing import scaled_grey
+from transforms.extractors.image.sampling import sample
 
 _NEAREST = 5  # words that a descriptor counts for, if softly assigned
 _SEED = 0
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: odd, without a pattern in its bits
 
 
 class Sift(Extractor):
@@ -124,10 +124,8 @@ class Sift(Extractor):
         return found
 
     def _sample(self, found: Sequence[np.ndarray]) -> State:
-        """Those of smallest hash among all different descriptors."""
-        together = np.concatenate([np.zeros((0, 128), np.uint8), *found])
-        _, first = np.unique(_hashes(together), return_index=True)
-        return {"descriptors": together[first[: self.options.sample]]}
+        """Some of all different descriptors."""
+        return {"descriptors": sample(found, self.options.sample, 128)}
 
     def _weights(self, descriptors: np.ndarray) -> np.ndarray:
         """float64[words]: how many of an image's descriptors, uint8[m, 128], are of each word."""
@@ -147,16 +145,6 @@ class Sift(Extractor):
         shares = np.exp((near[:, :1] - near) / self._spread)
         shares /= shares.sum(axis=1, keepdims=True)
         return np.bincount(words.ravel(), shares.ravel(), minlength=n)
-
-
-def _hashes(descriptors: np.ndarray) -> np.ndarray:
-    """A hash of each descriptor, uint8[n, 128] -> uint64[n]."""
-    blocks = np.ascontiguousarray(descriptors).view("<u8")
-    found = np.full(len(blocks), _SEED, np.uint64)
-    for column in range(blocks.shape[1]):
-        found = (found ^ blocks[:, column]) * _MIX
-        found ^= found >> np.uint64(32)
-    return found
 
 
 def _squared_distances(descriptors: np.ndarray, words: np.ndarray) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 
-from transforms.fusion.statistics import Statistics
-from transforms.learning.missing import (
+from transforms.fusion.correlation import pairwise_covariance
+from transforms.fusion.missing import (
     Gaussian,
     Pattern,
-    Split,
     factorise,
     log_determinant,
     log_likelihood,
@@ -16,6 +17,7 @@ from transforms.learning.missing import (
     solve,
     split,
 )
+from transforms.fusion.statistics import Statistics
 
 
 def fit_gaussian(
@@ -54,8 +56,7 @@ def fit_gaussian(
     rows, level = n * shrinkage / (1 - shrinkage), float(variance.mean())
     history: list[float] = []
     for _ in range(most + 1):
-        splits = [split(covariance, p) for p in patterns]
-        likelihood = sum(log_likelihood(p, s, mean) for p, s in zip(patterns, splits, strict=True))
+        likelihood, *better = _step(patterns, mean, covariance, rows, level)
         if rows:
             factor = factorise(covariance)
             inverse = solve(factor, np.eye(len(covariance)))
@@ -63,8 +64,29 @@ def fit_gaussian(
         history.append(likelihood / n)
         if len(history) > most or (len(history) > 1 and history[-1] - history[-2] < tolerance):
             break
-        mean, covariance = _step(patterns, splits, mean, covariance, rows, level)
+        mean, covariance = better
     return Gaussian(dict(statistics.dims), statistics.classes, count / n, mean, covariance), history
+
+
+def approximated_shrinkage(statistics: Statistics) -> float:
+    """How much to shrink, 0 to 0.99: more, the fewer rows there are for the dimensions.
+
+    Oracle approximating shrinkage (Chen, Wiesel, Eldar & Hero 2010, Shrinkage algorithms for MMSE
+    covariance estimation), as in scikit-learn without terms of 2 / D: about what is best for
+    normally distributed rows, from second moments alone. The number of rows is the mean over
+    pairs of modalities of those that have both.
+
+    Args:
+        statistics: with `pooled` second moments.
+    """
+    covariance = pairwise_covariance(statistics)
+    d = len(covariance)
+    pairs = list(combinations(statistics.features, 2))
+    n = sum(statistics.moments(pair, full=False).count for pair in pairs) / max(len(pairs), 1)
+    squares, trace = float(np.square(covariance).sum()), float(np.trace(covariance)) ** 2
+    if not d or squares <= trace / d:  # nothing but a multiple of the identity
+        return 0.99
+    return min((squares + trace) / ((n + 1) * (squares - trace / d)), 0.99)
 
 
 def _start(patterns: list[Pattern], d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,18 +107,22 @@ def _start(patterns: list[Pattern], d: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _step(
     patterns: list[Pattern],
-    splits: list[Split],
     mean: np.ndarray,
     covariance: np.ndarray,
     rows: float,
     level: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance that are most likely if what is missing is as expected of the old."""
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Log likelihood of mean and covariance, and those that are most likely if what is missing is
+    as these expect. What follows for one pattern is forgotten before the next: there may be many.
+    """
     d = len(covariance)
     count = sum((p.count for p in patterns), np.zeros(len(mean)))
     expected = []
     products = np.zeros((d, d))
-    for p, s in zip(patterns, splits, strict=True):
+    likelihood = 0.0
+    for p in patterns:
+        s = split(covariance, p)
+        likelihood += log_likelihood(p, s, mean)
         whole = mean.copy()
         whole[:, p.has] = p.mean
         whole[:, p.lacks] += (p.mean - mean[:, p.has]) @ s.regression.T
@@ -114,4 +140,4 @@ def _step(
         step = np.sqrt(p.count)[:, None] * (whole - new)
         products += step.T @ step
     products.flat[:: d + 1] += rows * level
-    return new, products / (count.sum() + rows)
+    return likelihood, new, products / (count.sum() + rows)

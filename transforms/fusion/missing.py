@@ -21,8 +21,11 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from scipy.special import log_softmax, logsumexp
 
 from transforms.fusion.cells import CLASS
+from transforms.fusion.nodes import in_blocks
 from transforms.fusion.statistics import Statistics
-from transforms.learning.closed_form import in_blocks
+
+MOST_PATTERNS = 256
+"""For which what follows is kept, a few D x D matrices each."""
 
 LOG_2_PI = float(np.log(2 * np.pi))
 
@@ -142,6 +145,8 @@ class Gaussian:
                 patterns |= present[:, list(blocks).index(name)].astype(np.int64) << i
         for pattern in np.unique(patterns).tolist():
             if pattern not in self._given:
+                if len(self._given) == MOST_PATTERNS:
+                    self._given.clear()
                 self._given[pattern] = _Given(self, *_columns(self.dims, pattern))
             rows = np.flatnonzero(patterns == pattern)
             own = [blocks[m][rows] for i, m in enumerate(self.dims) if pattern >> i & 1]

@@ -1,0 +1,1 @@
+"""Pretrained networks made into ONNX files, for the extractor `onnx`."""

@@ -1,0 +1,1 @@
+"""A Spark cluster on this machine, for development and tests: see README.md beside this."""
