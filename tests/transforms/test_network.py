@@ -16,8 +16,8 @@ from sklearn.model_selection import cross_val_predict
 
 from schemas.errors import DataError
 from schemas.options.fuse import Deep
-from transforms.fusion.network import network_bytes, network_from
 from transforms.fusion.fitted import fusion_of
+from transforms.fusion.network import network_bytes, network_from
 from transforms.learning.dataset import LabelledRows
 from transforms.learning.network.jobs import Job, jobs_of
 from transforms.learning.network.survey import Sight, survey
