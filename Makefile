@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Tests are processes that wait for each other's files: one a core is best.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+S3PROXY := $(if $(shell command -v java),$(if $(shell command -v mvn),.cluster/s3proxy.jar))
 
 .PHONY: demo test test-slow test-cluster cluster-up cluster-down spark-up spark-down lint format benchmark lock clean
 
@@ -11,14 +12,15 @@ demo: .venv/installed
 	$(BIN)/sensorium example digits demo
 	$(BIN)/sensorium run demo/recipe.yaml
 
-test: .venv/dev .cluster/s3proxy.jar
+test: .venv/dev $(S3PROXY)
 	$(BIN)/pytest -n $(JOBS) -m "not slow and not cluster"
 
 # Minutes rather than seconds: twenty killed runs, real data sets.
-test-slow: .venv/dev .cluster/s3proxy.jar
+test-slow: .venv/dev $(S3PROXY)
 	$(BIN)/pytest -n $(JOBS) -m slow
 
-# The S3 server of the tests: one file to download, where s3s-fs takes minutes to compile.
+# The S3 server of the tests: one file to download, where s3s-fs takes minutes to compile. It runs on Java and comes
+# by Maven; without these the tests that need it are skipped, and say so.
 .cluster/s3proxy.jar:
 	mkdir -p $(@D)
 	mvn -q -B -ntp org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -Dmdep.stripVersion=true \

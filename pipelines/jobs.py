@@ -185,10 +185,9 @@ def working(output: str, job: Job) -> Iterator[Working]:
         work.end("interrupted")
         raise
     except BaseException as error:
-        try:
+        # A store that is away is perhaps the very cause, which is told in any case.
+        with contextlib.suppress(OSError, StorageError):
             work.end("failed", in_one_line(error))
-        except (OSError, StorageError):  # perhaps the very cause, which is told in any case
-            logging.getLogger("sensorium").warning("job.json was not written", exc_info=True)
         raise
     work.end("done")
 

@@ -110,8 +110,12 @@ def _learnt(layout: Layout, old: Recipe) -> Iterator[bytes]:
     yield model
     for head in json.loads(model)["heads"]:
         yield storage.read_bytes(layout.at("model", head["file"]))
-    for name in (*(f"{name}.npz" for name in old.modalities), "fusion.npz", "fusion.json"):
-        # Of a modality whose extractors learn nothing there is no file.
+    fusion = storage.read_bytes(layout.fitted("fusion.json"))
+    yield fusion
+    if "network" in (meta := json.loads(fusion)):  # of a deep one
+        yield storage.read_bytes(layout.at(meta["network"]))
+    for name in (*(f"{name}.npz" for name in old.modalities), "fusion.npz"):
+        # Of a modality whose extractors learn nothing there is no file, nor arrays of a network.
         with contextlib.suppress(FileNotFoundError):
             yield storage.read_bytes(layout.fitted(name))
 

@@ -238,7 +238,7 @@ def clear_stale(plan: Plan, old: State | None, new: State) -> list[str]:
             storage.remove(layout.fitted(f"{name}.npz"))
         elif kind == "fuse":
             clear_fusion(was)
-            clear_networks(was, networks_of(plan.recipe.fuse))
+            clear_networks(layout, networks_of(plan.recipe.fuse))
             continue
         else:
             folders = ["model", "predictions", "receipts/train"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -33,10 +32,12 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
         DataError: if there is nothing to learn, or more than may be held in memory.
     """
     # Imported here: scikit-learn takes long, and only these steps need it.
-    from transforms.learning.choosing import Choice
+    from transforms.learning.choosing import Choice, choose
+    from transforms.learning.dataset import load_training_set
+    from transforms.learning.training import judging
 
     recipe, layout = plan.recipe, Layout(plan.output, plan.buckets)
-    upstream = _upstream(plan)
+    upstream = _receipts(plan)
     own = fingerprint(plan.fingerprints["fuse"], plan.fingerprints["train"], upstream)
     before = _choice(plan.output) if storage.exists(layout.strategy) else None
     if before is not None and before["fingerprint"] == own:
@@ -44,9 +45,24 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
         return
     clear_networks(layout, networks_of(recipe.fuse))
     _train_networks(plan, upstream, progress)
-    fuse = recipe.fuse
-    # All rows need not be in memory for a network.
-    choice = Choice(fuse, {}) if isinstance(fuse, Deep) else _choose(plan, progress)
+    assert recipe.train is not None
+    assert recipe.target is not None
+    if isinstance(recipe.fuse, Deep):
+        choice = Choice(recipe.fuse, {})  # all rows need not be in memory for that
+    else:
+        needed = _needed(plan)
+        if needed > recipe.train.memory:
+            raise DataError(
+                f"choosing how to fuse takes all rows in memory, {needed:.1f} GiB, more than "
+                f"train.memory, which is {recipe.train.memory:g}: raise that, or name a strategy "
+                "with nothing left open; with `concatenate` training can read a bucket at a time"
+            )
+        data = load_training_set(plan, fused=False)
+        try:
+            with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
+                choice = choose(heads, recipe.fuse)
+        except ValueError as error:
+            raise DataError(str(error)) from None
     found = {
         "fingerprint": own,
         "fuse": choice.fuse.model_dump(mode="json"),
@@ -55,30 +71,6 @@ def choose_strategy(plan: Plan, progress: Callable[[str], None]) -> None:
     if before is not None and before["fuse"] != found["fuse"]:
         clear_fusion(layout)  # other features have led to another strategy
     storage.write_bytes(layout.strategy, json.dumps(found, indent=1, allow_nan=False).encode())
-
-
-def _choose(plan: Plan, progress: Callable[[str], None]) -> Any:
-    """The `choosing.Choice` of what is left open, with all rows in memory."""
-    from transforms.learning.choosing import choose
-    from transforms.learning.dataset import load_training_set
-    from transforms.learning.training import judging
-
-    recipe = plan.recipe
-    assert recipe.train is not None
-    assert recipe.target is not None
-    needed = _needed(plan)
-    if needed > recipe.train.memory:
-        raise DataError(
-            f"choosing how to fuse takes all rows in memory, {needed:.1f} GiB, more than "
-            f"train.memory, which is {recipe.train.memory:g}: raise that, or name a strategy with "
-            "nothing left open; with `concatenate` or `deep` training can read a bucket at a time"
-        )
-    data = load_training_set(plan, fused=False)
-    try:
-        with judging(data, recipe.train.models, recipe.target.task, progress) as heads:
-            return choose(heads, recipe.fuse)
-    except ValueError as error:
-        raise DataError(str(error)) from None
 
 
 def with_choice(plan: Plan) -> Plan:
@@ -108,8 +100,8 @@ def _train_networks(plan: Plan, upstream: list[str], progress: Callable[[str], N
             raise RunFailed(str(error)) from None
 
 
-def _upstream(plan: Plan) -> list[str]:
-    """Fingerprints of all features and labels."""
+def _receipts(plan: Plan) -> list[str]:
+    """What stands for all features and labels: hashes of their receipts."""
     audit = json.loads(storage.read_bytes(Layout(plan.output, plan.buckets).audit))
     steps = [f"extract/{m.name}" for m in plan.modalities] + [f"ingest/{TARGET}"]
     return [audit["digests"][step] for step in steps]
@@ -157,7 +149,7 @@ def train_output(plan: Plan, progress: Callable[[str], None]) -> dict:
     assert recipe.target is not None
     storage.remove(layout.metrics)  # the step's mark of completion goes first and comes last
     assert not isinstance(recipe.fuse, Compare)
-    _train_networks(plan, _upstream(plan), progress)
+    _train_networks(plan, _receipts(plan), progress)
     try:
         if _too_large(plan):
             trained = train_streaming(plan, progress)

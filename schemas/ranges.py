@@ -9,16 +9,17 @@ from schemas import stores
 HEAD = 1 << 20
 """Bytes that are read at first: all of most files, and the keys of larger files of features."""
 _TAIL = 256 << 10  # read at once of a larger file's end: the footer of most Parquet files
-_FIRST, _MOST = 256 << 10, 32 << 20  # bytes of a window
-_PART = 4 << 20  # bytes of a request: of a larger window there are several at once
+_JUMP = 256 << 10  # bytes of a window after a jump
+_AHEAD, _MOST = 8 << 20, 32 << 20  # of one where reading goes on, at first and at most
+_PART = 8 << 20  # bytes of a request: of a larger window there are several at once
 
 
 class RangedFile(io.RawIOBase):
     """A remote file.
 
-    Its head and a window of bytes are kept. Where reading goes on at a window's end, the next is
-    twice as large, up to 32 MB, fetched by several requests at once: their latency is paid once
-    for all. A jump begins with a small one.
+    Its head and a window of bytes are kept. Where reading goes on at a window's end, the next has
+    8 MB, then twice as much, up to 32 MB, fetched by several requests at once: their latency is
+    paid once for all. A jump begins with a small one.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -34,7 +35,7 @@ class RangedFile(io.RawIOBase):
                 self._head = stores.read_whole(url)
         self._size = len(self._head) if size is None else size
         self._at = self._start = 0
-        self._data, self._window = self._head, _FIRST
+        self._data, self._window = self._head, _JUMP
 
     def readable(self) -> bool:
         """It is."""
@@ -78,7 +79,7 @@ class RangedFile(io.RawIOBase):
         """Let the window begin at a place and hold n bytes."""
         goes_on = self._start <= at <= self._start + len(self._data)
         kept = self._data[at - self._start :] if goes_on else self._head[at:]
-        self._window = min(2 * self._window, _MOST) if goes_on else _FIRST
+        self._window = min(max(2 * self._window, _AHEAD), _MOST) if goes_on else _JUMP
         first = at + len(kept)
         if not kept and at + n == self._size:
             first = max(len(self._head), min(at, self._size - _TAIL))

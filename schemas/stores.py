@@ -24,7 +24,7 @@ PATIENT, IMPATIENT = 8, 2
 DELETED_AT_ONCE = 1000
 _S3 = {"s3", "s3a"}
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-_CONNECTIONS = 64  # of one process to a store, for many small payloads at once
+_CONNECTIONS = 32  # of one process to a store, for many small payloads at once
 _PASSED_ON = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _CLIENTS = {"botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google", "requests", "urllib3"}
 
@@ -59,7 +59,8 @@ def _client(scheme: str, attempts: int, pid: int) -> Any:
                 "total_max_attempts": attempts,
             },
             "max_pool_connections": _CONNECTIONS,
-            **({"connect_timeout": 5, "read_timeout": 5} if attempts <= IMPATIENT else {}),
+            "connect_timeout": 5 if attempts <= IMPATIENT else 10,
+            "read_timeout": 5 if attempts <= IMPATIENT else 30,
         }
         # Parts of a large file, 50 MB each, go one after the other: they are held in memory. And
         # a file is read by one request, without asking for its size first.

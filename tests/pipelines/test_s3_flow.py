@@ -38,7 +38,7 @@ def all_but_logs(output: Path) -> dict[str, str]:
 def test_the_example_from_s3_to_s3(digits: Path, s3: Bucket, tmp_path: Path) -> None:
     output = digits / "output"
     url = s3.take(digits, "in")
-    done = must("run", f"{url}/recipe.yaml", "--to", f"{s3.url}/out", cwd=tmp_path)
+    done = must("run", f"{url}/recipe.yaml", "--to", f"{s3.url}/out", cwd=tmp_path, timeout=900)
     assert "Traceback" not in (tmp_path / "sensorium.log").read_text()
     assert "Unclosed" not in done.stderr + (tmp_path / "sensorium.log").read_text()
 
@@ -54,7 +54,7 @@ def test_the_example_from_s3_to_s3(digits: Path, s3: Bucket, tmp_path: Path) -> 
 
     # A second run looks, and does nothing.
     before = s3.gate.puts
-    again = must("run", f"{url}/recipe.yaml", "--to", f"{s3.url}/out", cwd=tmp_path)
+    again = must("run", f"{url}/recipe.yaml", "--to", f"{s3.url}/out", cwd=tmp_path, timeout=900)
     assert "Nothing to do" in again.stderr
     assert s3.gate.puts == before
 
@@ -77,7 +77,7 @@ def test_predictions_from_s3_to_s3(s3: Bucket, tmp_path: Path) -> None:
     # Where a name has to be looked up, the client has threads of its own before workers fork.
     by_name = {"AWS_ENDPOINT_URL": s3.gate.url.replace("127.0.0.1", "localhost")}
     args = ("predict", f"{url}/output", "--recipe", f"{url}/recipe.yaml", "--to", f"{s3.url}/out")
-    done = sensorium(*args, variables=by_name, cwd=tmp_path)
+    done = sensorium(*args, variables=by_name, cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stderr
     ours, local = (hashes(at, "predictions") for at in (s3.folder / "out", folder / "predicted"))
     assert ours == local
@@ -91,11 +91,11 @@ def test_only_what_a_change_touches_is_redone(s3: Bucket, tmp_path: Path) -> Non
     write_vectors(folder, {"method": "concatenate"})
     url = s3.take(folder, "in")
     args = ("run", f"{url}/recipe.yaml", "--to", f"{s3.url}/out")
-    must(*args, cwd=tmp_path)
+    must(*args, cwd=tmp_path, timeout=900)
 
     # Another strategy: records and features stay.
     s3.gate.reset()
-    must(*args, "--set", "fuse.scale=none", cwd=tmp_path)
+    must(*args, "--set", "fuse.scale=none", cwd=tmp_path, timeout=900)
     assert s3.gate.puts < 16 * 4 + 30
     assert "scale: none" in (s3.folder / "out/recipe.yaml").read_text()
 
@@ -106,7 +106,7 @@ def test_only_what_a_change_touches_is_redone(s3: Bucket, tmp_path: Path) -> Non
     for file in tmp_path.glob("*.parquet"):
         (s3.folder / "in" / file.name).write_bytes(file.read_bytes())
     (s3.folder / "in/labels.csv").write_bytes((tmp_path / "labels.csv").read_bytes())
-    must(*args, cwd=tmp_path)
+    must(*args, cwd=tmp_path, timeout=900)
     must("run", many, "--to", tmp_path / "local")
     assert json.loads(state.read_text())["buckets"] == 32 > old["buckets"]
     assert hashes(s3.folder / "out") == hashes(tmp_path / "local")

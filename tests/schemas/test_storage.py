@@ -40,7 +40,7 @@ def test_a_ranged_file_reads_as_any_file(size: int, steps: list[tuple[int | None
     storage.write_bytes(url, data)
     with pytest.MonkeyPatch.context() as patch:
         # Small windows, so that a small file has many.
-        sizes = {"HEAD": 7, "_TAIL": 5, "_FIRST": 3, "_MOST": 12, "_PART": 4}
+        sizes = {"HEAD": 7, "_TAIL": 5, "_JUMP": 3, "_AHEAD": 5, "_MOST": 12, "_PART": 4}
         for name, value in sizes.items():
             patch.setattr(ranges, name, value)
         ours, plain = ranges.RangedFile(url), io.BytesIO(data)

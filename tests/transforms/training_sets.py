@@ -9,7 +9,8 @@ import numpy as np
 
 from schemas.options.fuse import Concatenate
 from schemas.options.models import Models
-from transforms.fusion.strategies import Fusion, fit_rows
+from transforms.fusion.fitted import Fusion
+from transforms.fusion.strategies import fit_rows
 from transforms.fusion.trees import Part, Tree
 from transforms.learning.choosing import Chosen, choose
 from transforms.learning.problem import TrainingSet

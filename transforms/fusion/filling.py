@@ -46,10 +46,9 @@ TOLERANCE = 0.01
 
 
 def filled_heads(tree: Tree, missing: Missing) -> list[Part]:
-    """The heads in which conditional means stand in for what is missing."""
+    """The heads in which conditional means stand in for what is missing; networks have tokens."""
     if missing != "conditional":
         return []
-    # A network knows by itself what is missing.
     return [h for h in tree.heads if len(h.modalities) > 1 and h.network is None]
 
 
