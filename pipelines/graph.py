@@ -37,7 +37,7 @@ def print_graph(
     console.print(f"output   {plan.output}\n")
     console.print(_modalities(checked, upto, done))
     graph, number = "fuse" if upto == "train" else upto, 1
-    if graph == "fuse" and needs_choice(plan.recipe.fuse):
+    if graph == "fuse" and needs_choice(plan.recipe.fuse) and plan.fitted is None:
         _print_stages(checked, plan, "extract", 1, console)
         console.print("\nlauncher: choose the strategy of fusion by cross-validation")
         number, example = 2, _example(plan)
