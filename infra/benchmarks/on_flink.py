@@ -46,7 +46,7 @@ def phases(cluster: Cluster, started: float, ended: float) -> list[float]:
     job = cluster.rest(f"/jobs/{cluster.jobs()[-1]['jid']}")
     begin, end = job["start-time"] / 1000, job["end-time"] / 1000
     first = next(v for v in job["vertices"] if "Read/Parts" in v["name"])["end-time"] / 1000
-    busy = covered([v for v in job["vertices"] if works(v)])
+    busy = covered([v for v in job["vertices"] if works(v)], first)
     return [begin - started, first - begin, busy, end - first - busy, ended - end]
 
 
@@ -56,9 +56,9 @@ def works(vertex: dict[str, Any]) -> bool:
     return "MapPartition" in name and any(word in name for word in WORK)
 
 
-def covered(vertices: list[dict[str, Any]]) -> float:
-    """Seconds in which at least one of some stages was at work."""
-    total, until = 0.0, 0.0
+def covered(vertices: list[dict[str, Any]], since: float) -> float:
+    """Seconds since a time in which at least one of some stages ran, or waited for its input."""
+    total, until = 0.0, since
     for vertex in sorted(vertices, key=lambda v: v["start-time"]):
         start, end = vertex["start-time"] / 1000, vertex["end-time"] / 1000
         total += max(0.0, end - max(start, until))
