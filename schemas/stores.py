@@ -12,6 +12,8 @@ import contextlib
 import gc
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -166,6 +168,8 @@ def disconnect() -> None:
     gc.collect()  # clients close their connections when they are collected
     loop, thread = asyn.loop[0], asyn.iothread[0]
     asyn.loop[0] = asyn.iothread[0] = None
+    threads = [t.native_id for t in threading.enumerate() if t.name.startswith("asyncio_")]
+    threads.append(thread.native_id)
 
     async def end() -> None:
         await loop.shutdown_default_executor()  # threads that looked up host names
@@ -174,6 +178,24 @@ def disconnect() -> None:
     loop.call_soon_threadsafe(loop.stop)
     thread.join(30)
     loop.close()
+    _wait_for_end(threads)
+
+
+def _wait_for_end(threads: list[int | None]) -> None:
+    """Wait until the system has ended some threads that Python has joined.
+
+    On its way out a thread tells OpenSSL, under a lock: in a process forked right then nobody
+    would ever open it, and the first TLS context would wait for good.
+    """
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        if not sys.platform.startswith("linux"):
+            time.sleep(0.1)  # nothing tells; it takes some microseconds
+            return
+        if not any(os.path.exists(f"/proc/self/task/{thread}") for thread in threads):
+            return
+        time.sleep(0.001)
+    raise StorageError("a store's client has threads that do not end: run again")
 
 
 @contextlib.contextmanager

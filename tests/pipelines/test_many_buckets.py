@@ -70,7 +70,7 @@ def plan_of(folder: Path, output: Path) -> Plan:
 
 
 def run(plan: Plan) -> None:
-    _run(plan, "fuse", ["--runner=FnApiRunner"], None)
+    _run(plan, "fuse", ["--runner=FnApiRunner"], None, lambda _: None)
 
 
 def steps(plan: Plan) -> set[str]:
@@ -132,7 +132,10 @@ def test_merged_in_levels_it_is_the_same(
     before = times(Path(levels.output), *folders)
     assert len([path for path in before if "of-" in Path(path).parts[-2]]) > 0
     run(levels)
-    assert times(Path(levels.output), *folders) == before
+    after = times(Path(levels.output), *folders)
+    # The sign of the first worker is not of anything done.
+    after["receipts/begun.json"] = before["receipts/begun.json"]
+    assert after == before
     # Sums that are gone are made again where they are needed, and give the same.
     for path in Path(levels.output, "statistics").rglob("*.npz"):
         path.unlink()
@@ -145,7 +148,7 @@ def test_merged_in_levels_it_is_the_same(
 def test_rows_of_a_block_are_cut_as_all_at_once(folder: Path, tmp_path: Path) -> None:
     plan = replace(plan_of(folder, tmp_path), buckets=8192)
     assert ingest.block_size(plan) == 8
-    part = ingest.parts_of(b"", plan)
+    part = ingest.parts_of(b"", plan, ingest.versions())
     work = [(number, [one]) for number, one in part]
     blocks: dict[tuple[str, int], list[bytes]] = {}
     for one in work:
