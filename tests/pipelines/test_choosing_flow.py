@@ -51,6 +51,7 @@ def everything(output: Path) -> dict[str, str]:
     return hashes(output, "records", "features", "fused", "fitted", "statistics", "model")
 
 
+@pytest.mark.slow
 def test_the_digits_compared(copy_of_digits: Path) -> None:
     output, recipe = copy_of_digits / "output", copy_of_digits / "recipe.yaml"
     features = times(output, "records", "features")
@@ -86,6 +87,7 @@ def test_the_choice_is_told_and_what_follows_is_of_it(compared: Path, tmp_path: 
     assert "method: compare" not in (tmp_path / "new/recipe.yaml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fuse", "asked"), [(AUTO, "steps"), (CKA, "steps"), (WEIGHTS, "weights")])
 def test_other_strategies_redo_the_choice_and_what_follows(
     copy: Path, fuse: dict[str, Any], asked: str
@@ -106,6 +108,7 @@ def test_other_strategies_redo_the_choice_and_what_follows(
         assert metrics_of(copy / "fresh") == metrics_of(output)
 
 
+@pytest.mark.slow
 def test_other_models_and_other_rows_make_the_choice_anew(copy: Path) -> None:
     output, recipe = copy / "output", copy / "recipe.yaml"
     before = strategy_of(output)
@@ -138,6 +141,7 @@ def test_steps_before_the_choice_and_a_choice_that_is_gone(copy: Path) -> None:
     assert everything(output) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", ["choose the strategy", "strategy.json"])
 def test_a_kill_between_the_graphs(compared: Path, tmp_path: Path, after: str) -> None:
     output = tmp_path / "output"

@@ -73,6 +73,7 @@ def waiting(copy: Path) -> Iterator[Path]:
         os.kill(found.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_submitted_job_outlives_its_terminal_and_is_looked_at(waiting: Path) -> None:
     output = waiting / "output"
     command = [sys.executable, "-m", "pipelines.cli", "submit", "recipe.yaml", "--to", "output"]
@@ -123,6 +124,7 @@ def test_a_submitted_job_outlives_its_terminal_and_is_looked_at(waiting: Path) -
     assert (output / "job.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_launcher_that_was_killed_is_told_from_one_at_work(waiting: Path) -> None:
     output = waiting / "output"
     must("submit", waiting / "recipe.yaml", "--to", output, "--upto", "extract", path=[waiting])

@@ -18,6 +18,7 @@ CONDITIONAL = {"missing": "conditional"}
 PLAIN = {"method": "concatenate"}
 
 
+@pytest.mark.slow
 def test_the_same_bytes_for_any_workers_and_at_prediction(tmp_path: Path) -> None:
     recipe = write_vectors(tmp_path, PLAIN, join=CONDITIONAL)
     one, two = tmp_path / "one", tmp_path / "two"
@@ -37,6 +38,7 @@ def test_the_same_bytes_for_any_workers_and_at_prediction(tmp_path: Path) -> Non
     assert (np.abs(image).max(axis=1) > 0.05).all()
 
 
+@pytest.mark.slow
 def test_a_modality_of_which_there_are_no_new_records(tmp_path: Path) -> None:
     recipe, output = write_vectors(tmp_path, TWO_LEVELS, join=CONDITIONAL), tmp_path / "output"
     must("run", recipe, "--to", output)

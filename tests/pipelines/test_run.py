@@ -261,6 +261,7 @@ def test_embedded_payloads_give_the_same_features(finished: Path, tmp_path: Path
     assert record["payload"] == (finished / record["uri"]).read_bytes()
 
 
+@pytest.mark.slow
 def test_steps_alone_add_up_to_the_whole(finished: Path, tmp_path: Path) -> None:
     for step, new in (("ingest", "records"), ("extract", "features"), ("fuse", "fused")):
         assert not (tmp_path / "output" / new).exists()

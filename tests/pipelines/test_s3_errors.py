@@ -118,6 +118,7 @@ def test_nobody_listens_at_the_endpoint(recipe: Path) -> None:
     assert "check AWS_ENDPOINT_URL" in said
 
 
+@pytest.mark.slow
 def test_the_endpoint_never_answers(recipe: Path, fresh: Callable[[dict[str, str]], None]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         fresh({**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"})

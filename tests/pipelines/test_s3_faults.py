@@ -44,10 +44,11 @@ def puts_of_a_run(s3: Bucket, url: str, where: Path) -> int:
     return s3.gate.puts
 
 
-def same(vectors: Path, s3: Bucket) -> bool:
-    return hashes(vectors / "output", *FOLDERS) == hashes(s3.folder / "out", *FOLDERS)
+def assert_same(vectors: Path, s3: Bucket) -> None:
+    assert hashes(s3.folder / "out", *FOLDERS) == hashes(vectors / "output", *FOLDERS)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_started_again_is_waited_for(
     vectors: Path, s3: Bucket, tmp_path: Path
 ) -> None:
@@ -65,7 +66,9 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for(
     code, said = start(s3, url, tmp_path, attempts=20)
     assert restarted.wait(180)
     assert code == 0, said
-    assert same(vectors, s3)
+    # S3Proxy keeps what comes in under another name until it is whole: killed, it may leave that.
+    ours, local = (hashes(at, *FOLDERS) for at in (s3.folder / "out", vectors / "output"))
+    assert {name: ours.get(name) for name in local} == local
 
 
 def goes_on_after(n: int, stored: bool, vectors: Path, s3: Bucket, url: str, where: Path) -> None:
@@ -82,9 +85,10 @@ def goes_on_after(n: int, stored: bool, vectors: Path, s3: Bucket, url: str, whe
     s3.gate.reset()
     code, said = start(s3, url, where)
     assert code == 0, said
-    assert same(vectors, s3)
+    assert_same(vectors, s3)
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_store_goes_on(vectors: Path, s3: Bucket, tmp_path: Path) -> None:
     goes_on_after(150, True, vectors, s3, s3.take(vectors, vectors.name), tmp_path)
 
@@ -112,7 +116,7 @@ def test_every_put_may_break_once(stored: bool, vectors: Path, s3: Bucket, tmp_p
     code, said = start(s3, url, tmp_path)
     assert code == 0, said
     assert s3.gate.puts > 1.8 * every  # a few go to the same name
-    assert same(vectors, s3)
+    assert_same(vectors, s3)
 
 
 def half_of_a_file(path: str) -> None:

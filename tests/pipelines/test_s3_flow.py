@@ -35,6 +35,7 @@ def all_but_logs(output: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_example_from_s3_to_s3(digits: Path, s3: Bucket, tmp_path: Path) -> None:
     output = digits / "output"
     url = s3.take(digits, "in")
@@ -67,6 +68,7 @@ def lost(output: Path, step: str) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_predictions_from_s3_to_s3(s3: Bucket, tmp_path: Path) -> None:
     folder = tmp_path / "vectors"
     folder.mkdir()

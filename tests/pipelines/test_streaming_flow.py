@@ -67,6 +67,7 @@ def test_its_model_predicts_new_records(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, old.filter(test)["probabilities"].to_pylist(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_numbers_and_gradient_descent(tmp_path: Path) -> None:
     recipe = write_vectors(
         tmp_path, {"method": "concatenate"}, keys=600, train={"models": {"logistic": {"C": [0.1]}}}
@@ -90,6 +91,7 @@ def test_numbers_and_gradient_descent(tmp_path: Path) -> None:
     assert other["r2"] == pytest.approx(one["r2"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_what_needs_all_rows_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     for option, why in (
         ("--set=fuse.pca=3", "fuse must be `concatenate` without `pca`"),

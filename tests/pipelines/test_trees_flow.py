@@ -61,6 +61,7 @@ def check_predictions(folder: Path, output: Path, to: Path, **recipe: Any) -> No
     assert again.tobytes() == first.tobytes()
 
 
+@pytest.mark.slow
 def test_a_tree_of_two_levels(tmp_path: Path) -> None:
     recipe, one, two = write_vectors(tmp_path, TWO_LEVELS), tmp_path / "one", tmp_path / "two"
     must("run", recipe, "--to", one, "--direct_num_workers=1")
@@ -78,6 +79,7 @@ def test_a_tree_of_two_levels(tmp_path: Path) -> None:
     assert metrics_of(one)["fused"]["cross_validation"]["accuracy"] > 0.4
 
 
+@pytest.mark.slow
 def test_decisions_of_features_that_are_not_scaled(tmp_path: Path) -> None:
     # Nothing is learnt of the modalities themselves, but on the level above.
     tree = {"parts": [{"parts": ["image", "audio"], "dimension": 5}, "text"], "of": "decisions"}
@@ -95,6 +97,7 @@ def test_decisions_of_features_that_are_not_scaled(tmp_path: Path) -> None:
     check_predictions(tmp_path, output, tmp_path / "new", join=join)
 
 
+@pytest.mark.slow
 def test_one_modality_can_be_predicted_from(tmp_path: Path) -> None:
     fuse = {"method": "average", "shared": "cca", "dimension": 3}
     recipe, output = write_vectors(tmp_path, fuse), tmp_path / "output"

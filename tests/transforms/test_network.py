@@ -60,6 +60,7 @@ def found() -> Iterator[dict[str, Future[Any]]]:
         }
 
 
+@pytest.mark.slow
 def test_the_workers_pass_agrees_with_that_of_training(found: Any) -> None:
     assert max(found["agreement"].result()) <= 1e-5
 
