@@ -5,7 +5,7 @@ BIN := .venv/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 S3PROXY := $(if $(shell command -v java),$(if $(shell command -v mvn),.cluster/s3proxy.jar))
 
-.PHONY: demo test test-slow test-cluster cluster-up cluster-down spark-up spark-down lint format benchmark lock clean
+.PHONY: demo test test-slow test-faults test-cluster cluster-up cluster-down spark-up spark-down lint format benchmark lock clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -13,11 +13,15 @@ demo: .venv/installed
 	$(BIN)/sensorium run demo/recipe.yaml
 
 test: .venv/dev $(S3PROXY)
-	$(BIN)/pytest -n $(JOBS) -m "not slow and not cluster"
+	$(BIN)/pytest -n $(JOBS) -m "not slow and not cluster and not faults"
 
 # Minutes rather than seconds: twenty killed runs, real data sets.
 test-slow: .venv/dev $(S3PROXY)
-	$(BIN)/pytest -n $(JOBS) -m slow
+	$(BIN)/pytest -n $(JOBS) -m "slow and not faults"
+
+# A quarter of an hour: an S3 server that fails at each PUT of a run.
+test-faults: .venv/dev .cluster/s3proxy.jar
+	$(BIN)/pytest -n $(JOBS) -m faults
 
 # The S3 server of the tests: one file to download, where s3s-fs takes minutes to compile. It runs on Java and comes
 # by Maven; without these the tests that need it are skipped, and say so.

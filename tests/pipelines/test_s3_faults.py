@@ -19,7 +19,7 @@ FOREVER = 1e9
 FOLDERS = ("records", "features", "fused", "fitted", "model", "predictions")
 
 
-@pytest.fixture(scope="module", params=["fuse", pytest.param("run", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["fuse", pytest.param("run", marks=pytest.mark.faults)])
 def vectors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data set with its local output; the folder has the name of the command."""
     folder = tmp_path_factory.mktemp("s3_faults") / request.param
@@ -93,7 +93,7 @@ def test_a_run_that_lost_its_store_goes_on(vectors: Path, s3: Bucket, tmp_path: 
     goes_on_after(150, True, vectors, s3, s3.take(vectors, vectors.name), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_run_goes_on_wherever_it_lost_its_store(
     vectors: Path, s3: Bucket, tmp_path: Path
 ) -> None:
@@ -105,7 +105,7 @@ def test_a_run_goes_on_wherever_it_lost_its_store(
         goes_on_after(n, next(stored), vectors, s3, url, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("stored", [False, True])
 def test_every_put_may_break_once(stored: bool, vectors: Path, s3: Bucket, tmp_path: Path) -> None:
     url = s3.take(vectors, vectors.name)
