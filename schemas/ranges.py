@@ -91,8 +91,9 @@ class RangedFile(io.RawIOBase):
             raise OSError(f"{self._url}: has changed while it was read")
 
     def _parts(self, starts: list[int], stops: list[int]) -> bytes:
-        parts = stores.read_ranges([self._url] * len(starts), starts, stops)
-        for part in parts:
+        parts = []
+        for part in stores.read_ranges([self._url] * len(starts), starts, stops):
             if isinstance(part, OSError):
                 raise part
-        return b"".join(parts)  # type: ignore[arg-type]
+            parts.append(part)
+        return b"".join(parts)

@@ -111,8 +111,11 @@ CASES = {
     "pitch": Case("audio", {**WHOLE, "quantiles": [0.5], "voiced": 1.0}, librosa_yin),
     "tfidf": Case("text", {"dimension": 1024}, sklearn_tfidf),
 }
-SOURCES = {"image": {"path": "a.csv"}, "audio": {"path": "a.csv"}}
-SOURCES["text"] = {"path": "a.csv", "columns": ["text"]}  # type: ignore[dict-item]
+SOURCES: dict[str, dict[str, Any]] = {
+    "image": {"path": "a.csv"},
+    "audio": {"path": "a.csv"},
+    "text": {"path": "a.csv", "columns": ["text"]},
+}
 DECODE = {
     "image": image_decoding.decode,
     "audio": audio_decoding.decode,

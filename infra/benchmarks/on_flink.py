@@ -10,17 +10,10 @@ Flink are from its REST API, so that the clock is one machine's.
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import sys
-import time
-import urllib.error
-from pathlib import Path
 from typing import Any
 
-from infra.benchmarks.whole_job import Jobs, Run, median, show, timed
+from infra.benchmarks.beside import compare
 from infra.flink.cluster import TASK_MANAGERS, Cluster
-from tests.pipelines.flows import hashes
 
 PHASES = (
     "launcher, until Flink has the job",
@@ -30,15 +23,6 @@ PHASES = (
     "launcher, after the job",
 )
 WORK = ("ingest", "extract", "Fuse", "Statistics")
-
-
-def on_flink(jobs: Jobs, cluster: Cluster) -> tuple[Run, list[float]]:
-    """One run on Flink, and the seconds of its phases."""
-    command = [sys.executable, "-m", "pipelines.cli", "run", str(jobs.recipe)]
-    output = jobs.output.with_name("on-flink")
-    run = timed([*command, "--to", str(output), *cluster.options()], output)
-    ended = time.time()
-    return run, phases(cluster, ended - run.seconds, ended)
 
 
 def phases(cluster: Cluster, started: float, ended: float) -> list[float]:
@@ -67,30 +51,21 @@ def covered(vertices: list[dict[str, Any]], since: float) -> float:
 
 
 def main() -> None:
-    """Parse the command line and print the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--keys", type=int, default=20_000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=Path(".benchmarks").absolute())
-    args = parser.parse_args()
+    """Compare both."""
     cluster = Cluster()
-    try:
-        cluster.rest("/overview")
-    except (FileNotFoundError, urllib.error.URLError):
-        sys.exit("no cluster is up: make cluster-up")
-    jobs = Jobs(args.folder, args.keys, len(TASK_MANAGERS))
-    print(f"{args.keys:,} keys, {args.runs} runs each", flush=True)
-    jobs.sensorium(), on_flink(jobs, cluster)  # warm the page cache and the JVMs
-    pairs = [(jobs.sensorium(), on_flink(jobs, cluster)) for _ in range(args.runs)]
-    same = hashes(jobs.output) == hashes(jobs.output.with_name("on-flink"))
-    local = [one for one, _ in pairs]
-    show("FnApiRunner", local)
-    show("Flink", [run for _, (run, _) in pairs], median(local))
-    for name, seconds in zip(PHASES, zip(*(p for _, (_, p) in pairs), strict=True), strict=True):
-        print(f"  {name:<44}{statistics.median(seconds):6.2f} s", flush=True)
-    print(f"the same bytes: {same}")
+
+    def phases_of(started: float, ended: float) -> list[float]:
+        return phases(cluster, started, ended)
+
+    compare(
+        "Flink",
+        lambda: cluster.rest("/overview"),
+        cluster.options,
+        len(TASK_MANAGERS),
+        PHASES,
+        phases_of,
+        __doc__,
+    )
 
 
 if __name__ == "__main__":
