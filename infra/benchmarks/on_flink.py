@@ -27,7 +27,7 @@ WORK = ("ingest", "extract", "Fuse", "Statistics")
 
 def phases(cluster: Cluster, started: float, ended: float) -> list[float]:
     """Seconds of each of PHASES of the newest job."""
-    job = cluster.rest(f"/jobs/{cluster.jobs()[-1]['jid']}")
+    job = cluster.get(f"/jobs/{cluster.jobs()[-1]['jid']}")
     begin, end = job["start-time"] / 1000, job["end-time"] / 1000
     first = next(v for v in job["vertices"] if "Read/Parts" in v["name"])["end-time"] / 1000
     busy = covered([v for v in job["vertices"] if works(v)], first)
@@ -59,7 +59,7 @@ def main() -> None:
 
     compare(
         "Flink",
-        lambda: cluster.rest("/overview"),
+        lambda: cluster.overview(),
         cluster.options,
         len(TASK_MANAGERS),
         PHASES,

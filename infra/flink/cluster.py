@@ -10,22 +10,13 @@ pipeline is sent there are in .cluster/flink/options. README.md beside this tell
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import shutil
-import sys
-import urllib.error
-import urllib.request
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from infra.clusters import LocalCluster, main
 from infra.flink.jars import flink_jars, job_server_jar
-from infra.processes import BOOT, CACHE, Processes, free_ports, listening, need, tail, wait_for
+from infra.processes import listening, need
 
 TASK_MANAGERS = ("taskmanager-1", "taskmanager-2")
-SECONDS = 240  # for all to be up: six on a quiet machine, a minute on a very busy one
 CACHED_SECONDS = 4  # how long a Python worker waits for a job's next stage
 
 CONFIGURATION = """\
@@ -105,39 +96,14 @@ OPENED = [
 ]
 
 
-@dataclass(frozen=True)
-class Ports:
-    """Where the parts of a cluster listen on loopback."""
+class Cluster(LocalCluster):
+    """A Flink cluster."""
 
-    rest: int
-    rpc: int
-    job: int
-    artifact: int
-    expansion: int
+    name = "Flink"
+    cached_seconds = CACHED_SECONDS
+    leftovers = ("tmp", "artifacts")
 
-
-class Cluster:
-    """One cluster, with its processes' files and ports in a folder.
-
-    Args:
-        folder: for all that the cluster writes.
-    """
-
-    def __init__(self, folder: Path = CACHE / "flink") -> None:
-        self.folder = folder
-        self.processes = Processes(folder)
-
-    @property
-    def ports(self) -> Ports:
-        """The ports of a cluster that was started."""
-        return Ports(**json.loads((self.folder / "ports.json").read_text()))
-
-    def up(self) -> None:
-        """Start what does not run, and wait until all is there.
-
-        Raises:
-            TimeoutError: if a part does not come up in time.
-        """
+    def up(self) -> None:  # noqa: D102
         need("java")
         job_server = job_server_jar()
         if not any(map(self.processes.pid, self.processes.names())):
@@ -145,105 +111,62 @@ class Cluster:
         self._java("jobmanager", 640, "entrypoint.StandaloneSessionClusterEntrypoint")
         for name in TASK_MANAGERS:
             self.start_task_manager(name)
-        ports = self.ports
         self.processes.start(
             "job-server",
             [
-                *("java", "-Xmx512m", "-jar", job_server, f"--flink-master=localhost:{ports.rest}"),
-                *("--job-host=localhost", f"--job-port={ports.job}"),
-                *(f"--artifact-port={ports.artifact}", f"--expansion-port={ports.expansion}"),
-                f"--artifacts-dir={self.folder}/artifacts",
+                *("java", "-Xmx512m", "-jar", job_server),
+                f"--flink-master=localhost:{self.ports.console}",
+                *self.job_server_arguments(),
             ],
         )
-        self._wait("jobmanager", "the JobManager does not answer", self._answers)
-        self._wait(
+        self.wait("jobmanager", "the JobManager does not answer", self.answers)
+        self.wait(
             "taskmanager-1",
             "not all TaskManagers have registered",
             lambda: len(self.task_managers()) >= len(TASK_MANAGERS),
         )
-        self._wait(
-            "job-server", "the job server does not listen", lambda: listening(self.ports.job)
-        )
+        self.wait("job-server", "the job server does not listen", lambda: listening(self.ports.job))
 
     def start_task_manager(self, name: str) -> None:
         """Start one of the TaskManagers, unless it runs."""
         own = f"-Dtaskmanager.resource-id={name}"
         self._java(name, 896, "taskexecutor.TaskManagerRunner", own)
 
-    def down(self) -> None:
-        """End all processes, the job server first, and remove what they left."""
-        names = self.processes.names()
-        self.processes.stop(*sorted(names, key=lambda name: name != "job-server"))
-        for name in ("tmp", "artifacts"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        (self.folder / "options").unlink(missing_ok=True)
-
-    def options(self, **variables: str) -> list[str]:
-        """Options of `sensorium run` that send a pipeline here.
-
-        Args:
-            variables: of the environment of the Python workers.
-        """
-        environment: dict[str, Any] = {"command": str(BOOT)}
-        if variables:
-            environment["env"] = variables
+    def options(self, **variables: str) -> list[str]:  # noqa: D102
         return [
-            "--shared",  # it all is on this machine
             "--runner=FlinkRunner",
-            f"--job_endpoint=localhost:{self.ports.job}",
-            f"--flink_master=localhost:{self.ports.rest}",
+            f"--flink_master=localhost:{self.ports.console}",
             f"--parallelism={len(TASK_MANAGERS)}",
-            "--environment_type=PROCESS",
-            f"--environment_cache_millis={CACHED_SECONDS * 1000}",
-            f"--environment_config={json.dumps(environment, separators=(',', ':'))}",
+            *self.portable_options(variables),
         ]
 
-    def rest(self, path: str) -> Any:
-        """What Flink's REST API says about something, such as /jobs/overview."""
-        address = f"http://localhost:{self.ports.rest}{path}"
-        with urllib.request.urlopen(address, timeout=10) as reply:
-            return json.load(reply)
+    def overview(self) -> Any:  # noqa: D102
+        return self.get("/overview")
 
     def task_managers(self) -> list[str]:
         """Names of the TaskManagers that the JobManager knows."""
-        return sorted(one["id"] for one in self.rest("/taskmanagers")["taskmanagers"])
+        return sorted(one["id"] for one in self.get("/taskmanagers")["taskmanagers"])
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs that the JobManager remembers, the oldest first."""
-        return sorted(self.rest("/jobs/overview")["jobs"], key=lambda job: job["start-time"])
+        return sorted(self.get("/jobs/overview")["jobs"], key=lambda job: job["start-time"])
 
     def records_read(self, job: str) -> dict[str, int]:
         """How many records the tasks of a job have read, by TaskManager."""
         out: dict[str, int] = {}
-        for vertex in self.rest(f"/jobs/{job}")["vertices"]:
-            found = self.rest(f"/jobs/{job}/vertices/{vertex['id']}/taskmanagers")
+        for vertex in self.get(f"/jobs/{job}")["vertices"]:
+            found = self.get(f"/jobs/{job}/vertices/{vertex['id']}/taskmanagers")
             for one in found["taskmanagers"]:
                 name = one.get("taskmanager-id") or one["endpoint"]
                 out[name] = out.get(name, 0) + one["metrics"]["read-records"]
         return out
 
-    def _answers(self) -> bool:
-        try:
-            self.rest("/overview")
-        except (urllib.error.URLError, OSError):
-            return False
-        return True
-
-    def _wait(self, name: str, what: str, condition: Any) -> None:
-        def there() -> bool:
-            if self.processes.pid(name) is None:
-                raise TimeoutError(f"{name} has ended: {tail(self.processes.log(name))}")
-            return condition()
-
-        wait_for(there, f"{what}; see {self.processes.log(name)}", SECONDS)
-
     def _write_files(self) -> None:
         for name in ("tmp", "conf"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        ports = Ports(*free_ports(5))
-        (self.folder / "ports.json").write_text(json.dumps(asdict(ports)))
+        ports = self.new_ports()
         text = CONFIGURATION.format(
-            rest=ports.rest, rpc=ports.rpc, folder=self.folder, restart=CACHED_SECONDS + 2
+            rest=ports.console, rpc=ports.control, folder=self.folder, restart=CACHED_SECONDS + 2
         )
         (self.folder / "conf" / "flink-conf.yaml").write_text(text)
         (self.folder / "conf" / "log4j2.properties").write_text(LOGGING)
@@ -259,42 +182,5 @@ class Cluster:
         self.processes.start(name, [*command, main, "--configDir", str(conf), *arguments])
 
 
-def up(cluster: Cluster) -> None:
-    """Start the cluster and say how to use it."""
-    try:
-        cluster.up()
-    except TimeoutError as error:
-        cluster.down()
-        sys.exit(f"the cluster did not come up: {error}")
-    options = cluster.folder / "options"
-    options.write_text(" ".join(cluster.options()) + "\n")
-    print(f"Flink is up; its console: http://localhost:{cluster.ports.rest}")
-    print(f"Now run:  sensorium run RECIPE $(cat {os.path.relpath(options)})")
-
-
-def status(cluster: Cluster) -> None:
-    """Print what runs."""
-    names = cluster.processes.names()
-    for name in names:
-        pid = cluster.processes.pid(name)
-        print(f"{name}: {'has ended' if pid is None else f'runs, pid {pid}'}")
-    if not names:
-        sys.exit("no cluster was started here: make cluster-up")
-    print(json.dumps(cluster.rest("/overview"), indent=1))
-
-
-def main() -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["up", "down", "status"])
-    what, cluster = parser.parse_args().what, Cluster()
-    if what == "down":
-        cluster.down()
-    else:
-        {"up": up, "status": status}[what](cluster)
-
-
 if __name__ == "__main__":
-    main()
+    main(Cluster(), __doc__)

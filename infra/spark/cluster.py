@@ -10,26 +10,17 @@ pipeline is sent there are in .cluster/spark/options. README.md beside this tell
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import shutil
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from infra.processes import BOOT, CACHE, Processes, free_ports, listening, need, tail, wait_for
+from infra.clusters import LocalCluster, main
+from infra.processes import listening, need
 from infra.spark.jars import spark_home
 
 HOST = "127.0.0.1"
 # Two names of one address: Spark takes them for two machines, so that what fails on one worker
 # is tried again on the other.
 WORKERS = {"worker-1": HOST, "worker-2": "localhost"}
-SECONDS = 240  # for all to be up: eight on a quiet machine, a minute on a very busy one
 CACHED_SECONDS = 10  # how long a Python worker waits for a job's next task
 
 # What Spark's own scripts open to it on Java 17 (its JavaModuleOptions).
@@ -82,70 +73,43 @@ logger.deploy.level = info
 """
 
 
-@dataclass(frozen=True)
-class Ports:
-    """Where the parts of a cluster listen on loopback."""
+class Cluster(LocalCluster):
+    """A Spark cluster."""
 
-    master: int
-    console: int
-    job: int
-    artifact: int
-    expansion: int
-
-
-class Cluster:
-    """One cluster, with its processes' files and ports in a folder.
-
-    Args:
-        folder: for all that the cluster writes.
-    """
-
-    def __init__(self, folder: Path = CACHE / "spark") -> None:
-        self.folder = folder
-        self.processes = Processes(folder)
-
-    @property
-    def ports(self) -> Ports:
-        """The ports of a cluster that was started."""
-        return Ports(**json.loads((self.folder / "ports.json").read_text()))
+    name = "Spark"
+    cached_seconds = CACHED_SECONDS
+    leftovers = ("work", "artifacts", "events", "tmp")
 
     @property
     def master(self) -> str:
         """Spark's name for the cluster."""
-        return f"spark://{HOST}:{self.ports.master}"
+        return f"spark://{HOST}:{self.ports.control}"
 
-    def up(self) -> None:
-        """Start what does not run, and wait until all is there.
-
-        Raises:
-            TimeoutError: if a part does not come up in time.
-        """
+    def up(self) -> None:  # noqa: D102
         need("java")
         spark_home()
         if not self.processes.names():
             self._write_files()
         ports = self.ports
-        place = ["--host", HOST, "--port", str(ports.master), "--webui-port", str(ports.console)]
+        place = ["--host", HOST, "--port", str(ports.control), "--webui-port", str(ports.console)]
         self._java("master", 256, "spark.deploy.master.Master", *place)
         # A worker gives up after a while where it finds no master.
-        self._wait("master", "the master does not answer", self._answers)
+        self.wait("master", "the master does not answer", self.answers)
         for name in WORKERS:
             self.start_worker(name)
         self._java(
             "job-server",
             640,
             "beam.runners.spark.SparkJobServerDriver",
-            *("--job-host=localhost", f"--job-port={ports.job}"),
-            *(f"--artifact-port={ports.artifact}", f"--expansion-port={ports.expansion}"),
-            f"--artifacts-dir={self.folder}/artifacts",
+            *self.job_server_arguments(),
             f"--spark-master-url={self.master}",
         )
-        self._wait(
+        self.wait(
             "worker-1",
             "not all workers have registered",
-            lambda: self.rest()["aliveworkers"] >= len(WORKERS),
+            lambda: self.overview()["aliveworkers"] >= len(WORKERS),
         )
-        self._wait("job-server", "the job server does not listen", lambda: listening(ports.job))
+        self.wait("job-server", "the job server does not listen", lambda: listening(ports.job))
 
     def start_worker(self, name: str) -> None:
         """Start one of the workers, unless it runs."""
@@ -153,42 +117,20 @@ class Cluster:
         arguments += ["--work-dir", str(self.folder / "work" / name), self.master]
         self._java(name, 256, "spark.deploy.worker.Worker", *arguments)
 
-    def down(self) -> None:
-        """End all processes, the job server first, and remove what they left."""
-        names = self.processes.names()
-        self.processes.stop(*sorted(names, key=lambda name: name != "job-server"))
-        for name in ("work", "artifacts", "events", "tmp"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        (self.folder / "options").unlink(missing_ok=True)
-
-    def options(self, **variables: str) -> list[str]:
-        """Options that send a pipeline here.
-
-        Args:
-            variables: of the environment of the Python workers.
-        """
-        environment: dict[str, Any] = {"command": str(BOOT)}
-        if variables:
-            environment["env"] = variables
+    def options(self, **variables: str) -> list[str]:  # noqa: D102
         (runner,) = (spark_home() / "jars").glob("beam-runners-spark-3-*.jar")
         return [
-            "--shared",
             "--runner=PortableRunner",
-            f"--job_endpoint=localhost:{self.ports.job}",
-            "--environment_type=PROCESS",
-            f"--environment_config={json.dumps(environment, separators=(',', ':'))}",
-            # By default each task of each stage starts a Python worker of its own.
-            f"--environment_cache_millis={CACHED_SECONDS * 1000}",
             # Executors have all jars already. Where none is named, the job server sends them
             # all that it has itself, 250 MB for each job and executor.
             f"--files_to_stage={runner}",
+            # Without its cache of environments each task of each stage starts a Python worker.
+            *self.portable_options(variables),
         ]
 
-    def rest(self) -> Any:
+    def overview(self) -> Any:
         """What the master says of its workers and applications."""
-        address = f"http://{HOST}:{self.ports.console}/json/"
-        with urllib.request.urlopen(address, timeout=10) as reply:
-            return json.load(reply)
+        return self.get("/json/")
 
     def applications(self) -> list[str]:
         """Identifiers of all jobs that were run, the oldest first."""
@@ -211,25 +153,10 @@ class Cluster:
         lines = (self.folder / "events" / application).read_text().splitlines()
         return [json.loads(line) for line in lines]
 
-    def _answers(self) -> bool:
-        try:
-            self.rest()
-        except (urllib.error.URLError, OSError):
-            return False
-        return True
-
-    def _wait(self, name: str, what: str, condition: Callable[[], bool]) -> None:
-        def there() -> bool:
-            if self.processes.pid(name) is None:
-                raise TimeoutError(f"{name} has ended: {tail(self.processes.log(name))}")
-            return condition()
-
-        wait_for(there, f"{what}; see {self.processes.log(name)}", SECONDS)
-
     def _write_files(self) -> None:
         for name in ("conf", "events", "tmp"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / "ports.json").write_text(json.dumps(asdict(Ports(*free_ports(5)))))
+        self.new_ports()
         settings = CONFIGURATION | {"spark.eventLog.dir": f"file://{self.folder}/events"}
         lines = [f"{name} {value}\n" for name, value in settings.items()]
         (self.folder / "conf" / "spark-defaults.conf").write_text("".join(lines))
@@ -254,42 +181,5 @@ class Cluster:
         self.processes.start(name, command, variables)
 
 
-def up(cluster: Cluster) -> None:
-    """Start the cluster and say how to use it."""
-    try:
-        cluster.up()
-    except TimeoutError as error:
-        cluster.down()
-        sys.exit(f"the cluster did not come up: {error}")
-    options = cluster.folder / "options"
-    options.write_text(" ".join(cluster.options()) + "\n")
-    print(f"Spark is up; its console: http://{HOST}:{cluster.ports.console}")
-    print(f"Now run:  sensorium run RECIPE $(cat {os.path.relpath(options)})")
-
-
-def status(cluster: Cluster) -> None:
-    """Print what runs."""
-    names = cluster.processes.names()
-    for name in names:
-        pid = cluster.processes.pid(name)
-        print(f"{name}: {'has ended' if pid is None else f'runs, pid {pid}'}")
-    if not names:
-        sys.exit("no cluster was started here: make spark-up")
-    print(json.dumps(cluster.rest(), indent=1))
-
-
-def main() -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["up", "down", "status"])
-    what, cluster = parser.parse_args().what, Cluster()
-    if what == "down":
-        cluster.down()
-    else:
-        {"up": up, "status": status}[what](cluster)
-
-
 if __name__ == "__main__":
-    main()
+    main(Cluster(), __doc__)

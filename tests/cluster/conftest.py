@@ -78,7 +78,7 @@ def spark(started_spark: Spark) -> Spark:
     """The cluster, whole: a worker that a test has killed is there again."""
     for name in WORKERS:
         started_spark.start_worker(name)
-    wait_for(lambda: started_spark.rest()["aliveworkers"] >= len(WORKERS), "workers", 120)
+    wait_for(lambda: started_spark.overview()["aliveworkers"] >= len(WORKERS), "workers", 120)
     return started_spark
 
 

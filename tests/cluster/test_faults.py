@@ -25,11 +25,11 @@ def expected(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 def attempts(cluster: Cluster) -> int:
     """Most often that a task of the newest job was started."""
-    job = cluster.rest(f"/jobs/{cluster.jobs()[-1]['jid']}")
+    job = cluster.get(f"/jobs/{cluster.jobs()[-1]['jid']}")
     return 1 + max(
         subtask["attempt"]
         for vertex in job["vertices"]
-        for subtask in cluster.rest(f"/jobs/{job['jid']}/vertices/{vertex['id']}")["subtasks"]
+        for subtask in cluster.get(f"/jobs/{job['jid']}/vertices/{vertex['id']}")["subtasks"]
     )
 
 
@@ -74,7 +74,7 @@ def test_a_killed_launcher_run_again(
     command = ["fuse", digits, "--set", SLOW, "--to", output]
     must(*command, *options(cluster), path=[HERE], timeout=SECONDS)
     # What it had left with Flink does not go on writing beside the new one.
-    assert cluster.rest(f"/jobs/{left}")["state"] == "CANCELED"
+    assert cluster.get(f"/jobs/{left}")["state"] == "CANCELED"
     assert "left by another launcher" in (output / "run.log").read_text()
     assert hashes(output) == expected
 

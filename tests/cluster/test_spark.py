@@ -86,7 +86,7 @@ def test_a_killed_launcher_run_again(
     command = ["fuse", digits, "--set", SLOW, "--to", output, *options(spark)]
     must(*command, path=[HERE], timeout=SECONDS)
     # The job server holds one Spark context: what was left there had to make room.
-    assert not spark.rest()["activeapps"]
+    assert not spark.overview()["activeapps"]
     assert hashes(output) == undisturbed
 
 
@@ -96,7 +96,7 @@ def test_an_interrupted_launcher_takes_its_job_with_it(
     with in_the_middle(digits, tmp_path / "output", spark, 0.2) as launcher:
         launcher.send_signal(signal.SIGINT)
         assert launcher.wait(timeout=SECONDS) == 130
-    wait_for(lambda: not spark.rest()["activeapps"], "the job still runs", 60)
+    wait_for(lambda: not spark.overview()["activeapps"], "the job still runs", 60)
 
 
 def test_an_error_in_the_data_ends_the_job_with_its_cause(
