@@ -6,18 +6,16 @@ import argparse
 import statistics
 import sys
 import time
-import urllib.error
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from infra.benchmarks.whole_job import Jobs, Run, median, show, timed
+from infra.clusters import LocalCluster
 from tests.pipelines.flows import hashes
 
 
 def compare(
-    name: str,
-    answers: Callable[[], object],
-    options: Callable[[], list[str]],
+    cluster: LocalCluster,
     workers: int,
     names: Sequence[str],
     phases: Callable[[float, float], list[float]],
@@ -26,9 +24,7 @@ def compare(
     """Parse the command line, run both in turn and print the figures.
 
     Args:
-        name: of the cluster's kind, as people write it.
-        answers: asks the cluster something.
-        options: that send a pipeline there.
+        cluster: that is up.
         workers: Python workers of both.
         names: of the phases.
         phases: (start, end of a run, in seconds since 1970) -> seconds of each phase.
@@ -41,16 +37,15 @@ def compare(
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(".benchmarks").absolute())
     args = parser.parse_args()
-    try:
-        answers()
-    except (FileNotFoundError, urllib.error.URLError):
+    name = cluster.name
+    if not cluster.answers():
         sys.exit(f"no {name} cluster is up: see infra/{name.lower()}/README.md")
     jobs = Jobs(args.folder, args.keys, workers)
     output = jobs.output.with_name(f"on-{name.lower()}")
     command = [sys.executable, "-m", "pipelines.cli", "run", str(jobs.recipe), "--to", str(output)]
 
     def there() -> tuple[Run, list[float]]:
-        run = timed([*command, *options()], output)
+        run = timed([*command, *cluster.options()], output)
         ended = time.time()
         return run, phases(ended - run.seconds, ended)
 

@@ -57,15 +57,7 @@ def main() -> None:
     def phases_of(started: float, ended: float) -> list[float]:
         return phases(cluster, started, ended)
 
-    compare(
-        "Flink",
-        lambda: cluster.overview(),
-        cluster.options,
-        len(TASK_MANAGERS),
-        PHASES,
-        phases_of,
-        __doc__,
-    )
+    compare(cluster, len(TASK_MANAGERS), PHASES, phases_of, __doc__)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main() -> None:
     def phases_of(started: float, ended: float) -> list[float]:
         return phases(cluster, started, ended)
 
-    compare("Spark", cluster.rest, cluster.options, len(WORKERS), PHASES, phases_of, __doc__)
+    compare(cluster, len(WORKERS), PHASES, phases_of, __doc__)
 
 
 if __name__ == "__main__":

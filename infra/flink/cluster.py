@@ -103,7 +103,8 @@ class Cluster(LocalCluster):
     cached_seconds = CACHED_SECONDS
     leftovers = ("tmp", "artifacts")
 
-    def up(self) -> None:  # noqa: D102
+    def up(self) -> None:
+        """Start what does not run, and wait until all is there, or raise TimeoutError."""
         need("java")
         job_server = job_server_jar()
         if not any(map(self.processes.pid, self.processes.names())):
@@ -132,7 +133,8 @@ class Cluster(LocalCluster):
         own = f"-Dtaskmanager.resource-id={name}"
         self._java(name, 896, "taskexecutor.TaskManagerRunner", own)
 
-    def options(self, **variables: str) -> list[str]:  # noqa: D102
+    def options(self, **variables: str) -> list[str]:
+        """Options of `sensorium run` that send a pipeline here."""
         return [
             "--runner=FlinkRunner",
             f"--flink_master=localhost:{self.ports.console}",
@@ -140,7 +142,8 @@ class Cluster(LocalCluster):
             *self.portable_options(variables),
         ]
 
-    def overview(self) -> Any:  # noqa: D102
+    def overview(self) -> Any:
+        """What the JobManager says of its TaskManagers and jobs."""
         return self.get("/overview")
 
     def task_managers(self) -> list[str]:

@@ -85,7 +85,8 @@ class Cluster(LocalCluster):
         """Spark's name for the cluster."""
         return f"spark://{HOST}:{self.ports.control}"
 
-    def up(self) -> None:  # noqa: D102
+    def up(self) -> None:
+        """Start what does not run, and wait until all is there, or raise TimeoutError."""
         need("java")
         spark_home()
         if not self.processes.names():
@@ -117,7 +118,8 @@ class Cluster(LocalCluster):
         arguments += ["--work-dir", str(self.folder / "work" / name), self.master]
         self._java(name, 256, "spark.deploy.worker.Worker", *arguments)
 
-    def options(self, **variables: str) -> list[str]:  # noqa: D102
+    def options(self, **variables: str) -> list[str]:
+        """Options of `sensorium run` that send a pipeline here."""
         (runner,) = (spark_home() / "jars").glob("beam-runners-spark-3-*.jar")
         return [
             "--runner=PortableRunner",
