@@ -30,7 +30,8 @@ from sklearn.preprocessing import (
 )
 
 from transforms.extractors.base import Batch, Context, State
-from transforms.extractors.extracting import BATCH, MERGE
+from transforms.extractors.batches import BATCH
+from transforms.extractors.extracting import MERGE
 from transforms.extractors.table.columns import Columns
 
 NUMBERS, CATEGORIES, TIMES = list("abcd"), list("ef"), ["t"]

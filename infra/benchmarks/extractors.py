@@ -40,7 +40,7 @@ from schemas.recipe import Modality
 from transforms.extractors import build
 from transforms.extractors.audio import decoding as audio_decoding
 from transforms.extractors.base import Batch, Context, Extractor
-from transforms.extractors.extracting import BATCH
+from transforms.extractors.batches import BATCH
 from transforms.extractors.image import decoding as image_decoding
 from transforms.extractors.image.resizing import grey
 from transforms.extractors.text import decoding as text_decoding
@@ -116,7 +116,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "audio": {"path": "a.csv"},
     "text": {"path": "a.csv", "columns": ["text"]},
 }
-DECODE = {
+DECODE: dict[str, Callable[[Any, Any], Any]] = {
     "image": image_decoding.decode,
     "audio": audio_decoding.decode,
     "text": text_decoding.check,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -43,7 +44,11 @@ COMPARED = Compare(
         "product": Average(method="average", of="decisions", rule="product"),
     },
 )
-LEARNED = ("error_covariance", "scores", "stacking")
+LEARNED: tuple[Literal["error_covariance", "scores", "stacking"], ...] = (
+    "error_covariance",
+    "scores",
+    "stacking",
+)
 
 Outputs = dict[str, np.ndarray]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.commands import run_recipe
+from pipelines.commands import Asked, run_recipe
 from pipelines.planning import make_plan
 from schemas.loading import locate_recipe
 from schemas.options.fuse import Average, Compare, Concatenate
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--level", type=float, default=0.37, help="probability of removal")
     parser.add_argument("--seeds", type=int, default=1, help="number of draws")
     args = parser.parse_args()
-    run_recipe(args.recipe, "extract", args.to, [], [])
+    run_recipe(args.recipe, "extract", args.to, [], Asked([]))
     recipe, place = locate_recipe(args.recipe, [])
     plan = make_plan(recipe, args.recipe, args.to, place).plan
     assert recipe.target is not None

@@ -15,7 +15,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -92,7 +92,7 @@ def _tone(path: Path, seconds: float, seed: int) -> None:
     soundfile.write(path, noise.astype(np.float32), 8000, "PCM_16")
 
 
-def _manifest(path: Path, header: list[str], rows: list[tuple[str, ...]]) -> None:
+def _manifest(path: Path, header: list[str], rows: Sequence[tuple[str, ...]]) -> None:
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("key", *header), *rows])
 

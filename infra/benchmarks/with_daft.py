@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
@@ -49,7 +50,7 @@ def main(folder: str, output: str) -> None:
             return file.read()
 
     @daft.func.batch(return_dtype=daft.DataType.fixed_size_list(daft.DataType.float32(), WIDTH))
-    def fuse(png, wav, words, a, b, c, d):
+    def fuse(png: Any, wav: Any, words: Any, a: Any, b: Any, c: Any, d: Any) -> pa.Array:
         columns = {n: s.to_arrow() for n, s in zip("abcd", (a, b, c, d), strict=True)}
         parts = (
             hog.transform(Batch([image_decoding.decode(read(p), IMAGES) for p in png.to_pylist()])),
