@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -44,11 +44,7 @@ COMPARED = Compare(
         "product": Average(method="average", of="decisions", rule="product"),
     },
 )
-LEARNED: tuple[Literal["error_covariance", "scores", "stacking"], ...] = (
-    "error_covariance",
-    "scores",
-    "stacking",
-)
+WEIGHTS: tuple[Any, ...] = ("equal", "error_covariance", "scores", "stacking")
 
 Outputs = dict[str, np.ndarray]
 
@@ -140,7 +136,7 @@ def errors_of(
     here, here_held = (np.ones((len(r), len(VIEWS)), bool) for r in (test, rows))
     for how in ("product", "mean"):
         for name, out, known in (("", plain, held), (", calibrated", tempered, tempered_held)):
-            for weights in ("equal", *LEARNED):
+            for weights in WEIGHTS:
                 rule = fit_rule(how, weights, known, here_held, y[rows], prior)
                 words = "" if weights == "equal" else f", weights by {weights}"
                 found[f"{how}{name}{words}"] = wrong(rule.apply(out, here), y[test])
