@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from infra.clusters import LocalCluster
 from infra.flink.cluster import TASK_MANAGERS, Cluster
 from infra.prism.build import options as prism_options
 from infra.processes import Processes, tail, wait_for
@@ -16,6 +19,7 @@ from pipelines.example import write_digits
 from tests.pipelines.flows import ROOT, SAME, hashes, must
 from tests.pipelines.vectors import write_vectors
 
+C = TypeVar("C", bound=LocalCluster)
 DATA = ROOT.parent / "shared" / "data"
 COMPARE = {
     "method": "compare",
@@ -34,16 +38,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
 
 
-@pytest.fixture(scope="session")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster of the tests' own, with the jars of the checkout's cache."""
-    cluster = Cluster(tmp_path_factory.mktemp("flink"))
+@contextmanager
+def running(cluster: C) -> Iterator[C]:
+    """A cluster while it is up: at the end nothing of it has ended by itself."""
     try:
         cluster.up()
         yield cluster
         still_there(cluster.processes)
     finally:
         cluster.down()
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of the tests' own, with the jars of the checkout's cache."""
+    with running(Cluster(tmp_path_factory.mktemp("flink"))) as cluster:
+        yield cluster
 
 
 def still_there(processes: Processes) -> None:
@@ -64,13 +74,8 @@ def cluster(started: Cluster) -> Cluster:
 @pytest.fixture(scope="session")
 def started_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark]:
     """The same of Spark."""
-    cluster = Spark(tmp_path_factory.mktemp("spark"))
-    try:
-        cluster.up()
+    with running(Spark(tmp_path_factory.mktemp("spark"))) as cluster:
         yield cluster
-        still_there(cluster.processes)
-    finally:
-        cluster.down()
 
 
 @pytest.fixture

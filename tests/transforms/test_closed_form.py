@@ -23,13 +23,11 @@ from transforms.fusion.strategies import Learnt, assemble, fit_pass, fit_rows
 from transforms.fusion.trees import tree_of
 from transforms.learning.closed_form import (
     Model,
-    from_arrays,
     lda,
     naive_bayes,
     normal_equations,
     qda,
     ridge,
-    to_arrays,
 )
 from transforms.learning.curves import expected_errors, lda_curve, ridge_curve, standardiser
 
@@ -149,16 +147,6 @@ def test_no_row_depends_on_the_others(rows: Rows, known: Statistics) -> None:
         whole = model.decision(x)
         for part in (slice(0, 1), slice(100, 170), slice(299, 300), slice(0, 0)):
             assert np.array_equal(model.decision(x[part]), whole[part])
-
-
-def test_round_trip_through_arrays(rows: Rows, known: Statistics) -> None:
-    x = matrix(rows)
-    for model in models(known, numbers(rows)):
-        arrays = to_arrays(model, "m")
-        assert all(not a.dtype.hasobject for a in arrays.values())
-        loaded = from_arrays("m", arrays)
-        assert type(loaded) is type(model)
-        assert np.array_equal(loaded.decision(x), model.decision(x))
 
 
 def test_classes_without_rows_have_no_probability(rows: Rows) -> None:

@@ -7,9 +7,8 @@ subset. How much to shrink is chosen by `curves`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy.linalg import eigh, lstsq, solve
@@ -37,7 +36,6 @@ class Linear:
     coef: np.ndarray
     intercept: np.ndarray
     output: Literal["logits", "shares", "number"]
-    kind: ClassVar[str] = "linear"
 
     def decision(self, X: np.ndarray) -> np.ndarray:
         """float64[n, k] scores, or float64[n] numbers, of float[n, D]."""
@@ -68,7 +66,6 @@ class NaiveBayes:
     mean: np.ndarray
     variance: np.ndarray
     log_prior: np.ndarray
-    kind: ClassVar[str] = "naive_bayes"
 
     def decision(self, X: np.ndarray) -> np.ndarray:
         """float64[n, k], log of the joint density of row and class."""
@@ -103,7 +100,6 @@ class Quadratic:
     whitener: np.ndarray
     log_determinant: np.ndarray
     log_prior: np.ndarray
-    kind: ClassVar[str] = "quadratic"
 
     def decision(self, X: np.ndarray) -> np.ndarray:
         """float64[n, k], log of the joint density of row and class, up to a constant."""
@@ -124,22 +120,6 @@ class Quadratic:
 
 
 Model: TypeAlias = Linear | NaiveBayes | Quadratic
-_KINDS: dict[str, type[Model]] = {m.kind: m for m in (Linear, NaiveBayes, Quadratic)}
-
-
-def to_arrays(model: Model, prefix: str) -> dict[str, np.ndarray]:
-    """Arrays of numbers and text for `np.savez`, named `<prefix>/kind` and so on."""
-    found = {name: np.asarray(value) for name, value in vars(model).items()}
-    return {f"{prefix}/{n}": a for n, a in [("kind", np.array(model.kind)), *found.items()]}
-
-
-def from_arrays(prefix: str, arrays: Mapping[str, np.ndarray]) -> Model:
-    """The model that `to_arrays` was called on."""
-    kind: Any = _KINDS[arrays[f"{prefix}/kind"].item()]
-    found = {
-        name: arrays[f"{prefix}/{name}"] for name in kind.__dataclass_fields__ if name != "kind"
-    }
-    return kind(**{n: a.item() if a.dtype.kind == "U" else a for n, a in found.items()})
 
 
 # --- fitting -----------------------------------------------------------------------------------

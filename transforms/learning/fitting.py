@@ -76,11 +76,6 @@ class Basis:
         """D, of the fused vector."""
         return len(self.mean)
 
-    def coordinates(self, X: np.ndarray) -> np.ndarray:
-        """float[n, D] -> float64[n, r]."""
-        centred = X.astype(np.float64) - self.mean
-        return centred if self.axes is None else centred @ self.axes
-
     def expand(self, estimator: Any) -> Any:
         """The estimator, fitted in these coordinates, for fused vectors; changed in place.
 
