@@ -16,6 +16,7 @@ MODELS = {
     "lda": "linear discriminant analysis",
     "naive_bayes": "naive Bayes",
     "qda": "quadratic discriminant analysis",
+    "gaussian": "normal distributions by EM",
     "svm": "linear support vector machine",
     "boosting": "gradient boosting",
     "ridge": "ridge regression",

@@ -109,8 +109,7 @@ def _receipts(plan: Plan) -> list[str]:
 
 def _needed(plan: Plan) -> float:
     """GiB that training takes with all rows in memory."""
-    from transforms.learning.dataset import size_of
-    from transforms.learning.streaming import needed_bytes
+    from transforms.learning.dataset import needed_bytes, size_of
     from transforms.learning.training import threads
 
     return needed_bytes(*size_of(plan), threads()) / 2**30

@@ -67,6 +67,21 @@ class QdaOptions(ClassifierOptions):
     )
 
 
+class GaussianOptions(ClassifierOptions):
+    """A normal distribution a class, fitted to rows that lack modalities as well as to others.
+
+    Of what a row lacks nothing is made up: it is integrated out, in training (EM algorithm, Little
+    & Rubin 2019) as in prediction. With nothing lacking it is LDA. For up to some hundred
+    dimensions (`fuse.pca`): its time grows with their cube.
+    """
+
+    shrinkage: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.1, 0.5),
+        min_length=1,
+        description="Tried: weight of the mean variance in the covariance",
+    )
+
+
 class SvmOptions(ClassifierOptions):
     """Linear support vector machine, with probabilities by temperature scaling."""
 
@@ -107,6 +122,9 @@ class Models(Options):
     naive_bayes: NaiveBayesOptions | None = Field(default=None, description="Gaussian naive Bayes")
     qda: QdaOptions | None = Field(
         default=None, description="Quadratic discriminant analysis of principal components"
+    )
+    gaussian: GaussianOptions | None = Field(
+        default=None, description="LDA of rows that lack modalities, by the EM algorithm"
     )
     svm: SvmOptions | None = Field(default=None, description="Linear support vector machine")
     boosting: BoostingOptions | None = Field(

@@ -69,3 +69,15 @@ def test_what_cannot_use_it_ends_with_2_and_one_line(tmp_path: Path, sets: str, 
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_model_that_integrates_over_what_is_missing(tmp_path: Path) -> None:
+    own = {"train": {"models": {"gaussian": {"shrinkage": [0.2]}}}}
+    recipe, output = write_vectors(tmp_path, PLAIN, **own), tmp_path / "output"
+    must("run", recipe, "--to", output)
+    metrics = metrics_of(output)
+    assert metrics["chosen"]["model"] == "gaussian"
+    removal = [point["score"] for point in metrics["understanding"]["removal"]]
+    assert removal[0] > removal[-1] > 1 / 3
+    check_predictions(tmp_path, output, tmp_path / "same")

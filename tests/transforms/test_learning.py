@@ -129,7 +129,7 @@ def test_the_model_gives_the_predictions_in_the_table(task, widths):
 
     with training.judging(data, Models(), task) as heads:
         (part,) = training.tree_of(Concatenate(), data.modalities).heads
-    X = heads.problem.data.vectors(~data.test, part)
+    X, _ = heads.problem.data.vectors(~data.test, part)
     predictions, probabilities = result.model.predict(X[data.test], data.present[data.test])
     saved = table.filter(data.test)
     if task == "regression":

@@ -30,6 +30,7 @@ CANDIDATES = [
     Candidate("naive_bayes", {"smoothing": 1e-9}),
     Candidate("naive_bayes", {"smoothing": 0.1, "class_weight": "balanced"}),
     Candidate("qda", {"components": 4, "shrinkage": 0.1}),
+    Candidate("gaussian", {"shrinkage": 0.1}),
     Candidate("svm", {"C": 0.1}),
     Candidate("logistic", {"C": 0.5, "class_weight": "balanced"}),
     Candidate("boosting", {"learning_rate": 0.1, "iterations": 3, "leaves": 4}),

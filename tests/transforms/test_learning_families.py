@@ -24,6 +24,7 @@ EVERY = [
     Candidate("lda", {"shrinkage": "auto"}),
     Candidate("naive_bayes", {"smoothing": 1e-9}),
     Candidate("qda", {"components": 5, "shrinkage": 0.3}),
+    Candidate("gaussian", {"shrinkage": 0.3}),
     Candidate("svm", {"C": 0.1}),
     Candidate("boosting", {"learning_rate": 0.1, "iterations": 5, "leaves": 4}),
 ]
@@ -220,7 +221,7 @@ def test_balanced_logistic_regression_is_that_of_scikit_learn():
 def test_balanced_classes_of_a_likelihood_have_equal_priors():
     X, _, Z = rows(60, 8, 3)
     y = np.array([0] * 40 + [1] * 15 + [2] * 5)
-    for c in EVERY[1:4]:
+    for c in EVERY[1:5]:
         plain, even = (
             fitted(c.model, X, y, **c.options, **more)
             for more in ({}, {"class_weight": "balanced"})

@@ -51,9 +51,10 @@ def fit_gaussian(
     if not n:
         raise ValueError("there are no rows to fit a distribution to")
     mean, variance = _start(patterns, sum(statistics.dims.values()))
+    # Where all rows of a class are alike, what is left is the distance to its mean.
+    rows, level = n * shrinkage / (1 - shrinkage), float(variance.mean()) or 1.0
     # Dimensions that no row has are as wide as the others.
-    covariance = np.diag(np.where(variance > 0, variance, variance.mean() or 1.0))
-    rows, level = n * shrinkage / (1 - shrinkage), float(variance.mean())
+    covariance = np.diag(np.where(variance > 0, variance, level))
     history: list[float] = []
     for _ in range(most + 1):
         likelihood, *better = _step(patterns, mean, covariance, rows, level)

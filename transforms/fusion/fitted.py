@@ -62,6 +62,15 @@ class Fusion:
                 start += part.width
         return found
 
+    def sides(self, head: str) -> tuple[tuple[tuple[str, ...], int], ...]:
+        """Of each part that stands by itself in a head's vector: its modalities, and its
+        past-the-last dimension there.
+        """
+        own = next(one for one in self.heads if one.name == head)
+        parts: list[Node | Network] = list(side_by_side(own)) if isinstance(own, Node) else [own]
+        ends = np.cumsum([part.width for part in parts]).tolist()
+        return tuple((tuple(p.modalities), end) for p, end in zip(parts, ends, strict=True))
+
     def of_heads(self) -> dict[str, tuple[int, int]]:
         """First and past-the-last dimension of each head."""
         ends = np.cumsum([head.width for head in self.heads]).tolist()

@@ -32,6 +32,7 @@ _MODELS: dict[str, set[str]] = {
     "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis": set(),
     "sklearn.naive_bayes.GaussianNB": set(),
     "sklearn.linear_model._ridge.Ridge": set(),
+    "transforms.learning.gaussian.GaussianClassifier": set(),
     "sklearn.dummy.DummyClassifier": set(),  # where all rows that have a modality are of one class
     f"{_TREES}.gradient_boosting.HistGradientBoostingClassifier": {
         *_BOOSTED,
@@ -124,14 +125,14 @@ def load_estimator(data: bytes) -> Any:
         own = _MODELS.get(model, set())
         refused = (({model} - set(_MODELS)) | (types - _PARTS - own)) | (loaders - _LOADERS)
         if not refused:
-            refused = set(get_untrusted_types(data=data)) - own
+            refused = set(get_untrusted_types(data=data)) - own - {model}
         if refused:
             raise ValueError(
                 "the model file is refused: it holds "
                 + ", ".join(sorted(refused))
                 + ", which no model of Sensorium contains; train again, or find the right file"
             )
-        loaded = loads(data, trusted=[_TREE] if _TREE in own else None)
+        loaded = loads(data, trusted=[_TREE] if _TREE in own else [model])
         if _TREE in own:
             _check_trees(loaded)
         return loaded

@@ -13,17 +13,20 @@ from sklearn.dummy import DummyClassifier
 from schemas.options.base import Options
 from schemas.options.models import LdaOptions, LogisticOptions, Models, RidgeOptions
 from transforms.learning.boosting import BOOSTING
-from transforms.learning.fitting import Family, Fitted, Rows, Task, find_basis
-from transforms.learning.gaussian import LDA, NAIVE_BAYES, QDA
+from transforms.learning.fitting import Family, Fitted, Gaps, Rows, Task, find_basis
+from transforms.learning.gaussian import GAUSSIAN, LDA, NAIVE_BAYES, QDA
 from transforms.learning.linear import LOGISTIC, RIDGE, SVM
 
-Name = Literal["logistic", "lda", "naive_bayes", "qda", "svm", "boosting", "ridge", "network"]
+Name = Literal[
+    "logistic", "lda", "naive_bayes", "qda", "gaussian", "svm", "boosting", "ridge", "network"
+]
 
 _FAMILIES: dict[str, Family] = {
     "logistic": LOGISTIC,
     "lda": LDA,
     "naive_bayes": NAIVE_BAYES,
     "qda": QDA,
+    "gaussian": GAUSSIAN,
     "svm": SVM,
     "boosting": BOOSTING,
     "ridge": RIDGE,
@@ -76,7 +79,11 @@ def _combinations(options: Options) -> list[dict[str, Any]]:
 
 
 def fit_rows(
-    candidates: Sequence[Candidate], X: np.ndarray, y: np.ndarray, fold: np.ndarray | None = None
+    candidates: Sequence[Candidate],
+    X: np.ndarray,
+    y: np.ndarray,
+    fold: np.ndarray | None = None,
+    gaps: Gaps | None = None,
 ) -> list[Fitted]:
     """Every candidate fitted on the same fused vectors.
 
@@ -89,12 +96,15 @@ def fit_rows(
         y: int64[n] numbers of classes, not necessarily all of them, or float64[n].
         fold: int32[n], folds of these rows, for candidates that have something to cross-validate
             within them (`svm`); None: rows are dealt out by class.
+        gaps: what the rows lack, for candidates that want to know (`gaussian`); None: nothing.
 
     Returns:
         The fits in the order of the candidates; their estimators take float64[m, D].
     """
-    turned = [i for i, c in enumerate(candidates) if _FAMILIES[c.model].rotation_invariant]
-    plain = [i for i, c in enumerate(candidates) if not _FAMILIES[c.model].rotation_invariant]
+    families = [_FAMILIES[c.model] for c in candidates]
+    turned = [i for i, family in enumerate(families) if family.rotation_invariant]
+    gapped = [i for i, family in enumerate(families) if family.reads_gaps]
+    plain = [i for i in range(len(families)) if i not in turned and i not in gapped]
     found: dict[int, Fitted] = {}
     if turned:
         basis, T = find_basis(X)
@@ -108,7 +118,16 @@ def fit_rows(
     if plain:
         rows = Rows(X.astype(np.float64), y, X.shape[1], fold)
         found.update(zip(plain, _fit([candidates[i] for i in plain], rows), strict=True))
+    if gapped:
+        gaps = gaps or Gaps((X.shape[1],), np.ones((len(X), 1), bool))
+        rows = Rows(gaps.mark(X), y, X.shape[1], fold, gaps.ends)
+        found.update(zip(gapped, _fit([candidates[i] for i in gapped], rows), strict=True))
     return [found[i] for i in range(len(candidates))]
+
+
+def reads_gaps(candidate: Candidate) -> bool:
+    """Whether a candidate wants to know what a row lacks."""
+    return candidate != NETWORK and _FAMILIES[candidate.model].reads_gaps
 
 
 def _fit(candidates: Sequence[Candidate], rows: Rows) -> list[Fitted]:

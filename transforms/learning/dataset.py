@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,9 +117,11 @@ def load_training_set(plan: Plan, fused: bool) -> TrainingSet:
     dimensions = {name: feature_names(plan, name) for name in names}
     final = None
     if fused:
-        heads = load_fusion(plan.output).of_heads()
-        X = np.concatenate(vectors)
-        final = {name: X[:, start:stop] for name, (start, stop) in heads.items()}
+        fusion, X = load_fusion(plan.output), np.concatenate(vectors)
+        final = {
+            name: (X[:, start:stop], fusion.sides(name))
+            for name, (start, stop) in fusion.of_heads().items()
+        }
 
     domain = whole["domain"] if recipe.train and recipe.train.domain is not None else None
     bank = Bank(plan.output, whole["fold"], domain)
@@ -173,3 +175,9 @@ def _splits(plan: Plan) -> Splits:
     for bucket in range(plan.buckets):
         sizes.update(group_sizes(plan, bucket))
     return split_by_group(split, dict(sizes))
+
+
+def needed_bytes(rows: int, widths: Mapping[str, int], threads: int) -> int:
+    """Memory that training takes with all rows in memory: features, fused vectors, copies."""
+    d = sum(widths.values())
+    return rows * d * (4 + 4 + threads * (4 + 8 + 8))

@@ -67,7 +67,7 @@ def _both(
     problem, data = heads.problem, heads.problem.data
     if candidate == NETWORK:
         fits, X = heads.fit(part, [candidate], rows)
-        return fits[0].outputs(problem, X[asked], data.has(part)[asked]), None
+        return fits[0].outputs(problem, X[asked], data.present[asked]), None
     X, here = data.fit(rows, part).apply(data.blocks, data.present), data.has(part)
     known, wanted = rows & here, asked & here
     prior = problem.prior(rows)
@@ -77,8 +77,8 @@ def _both(
 
     def outputs(source: np.ndarray) -> np.ndarray:
         fitted = fit_rows([candidate], source, problem.y[known], data.fold[known])[0]
-        head = FittedHead(fitted.estimator, fitted.converged, prior)
-        return head.outputs(problem, X[asked], here[asked])
+        head = FittedHead(part, fitted.estimator, fitted.converged, prior)
+        return head.outputs(problem, X[asked], data.present[asked])
 
     plain = outputs(X[known])
     if X.shape[1] > MOST_DIMENSIONS or not wanted.any():

@@ -137,8 +137,7 @@ def _removal(heads: Heads, fused: Judged) -> list[dict[str, Any]]:
             blocks = {name: block[held] for name, block in data.blocks.items()}
             for part, fusion, model in parts:
                 X = fusion.apply(blocks, present[held])
-                here = data.has(part, present)[held]
-                said[part.name][held] = model.outputs(problem, X, here)
+                said[part.name][held] = model.outputs(problem, X, present[held])
         output = combine(problem, fused.tree.heads, said, fused.picks, fused.decision, present)
         found = problem.in_short(output, problem.train)[problem.score]
         return None if found is None else float(found)

@@ -7,13 +7,46 @@ candidates, and mapped back: same model, a fraction of the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 Task = Literal["classification", "regression"]
+
+Sides = tuple[tuple[tuple[str, ...], int], ...]
+"""Of each part of a vector that stands by itself: its modalities, and where it ends."""
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Which rows lack which parts of their vectors.
+
+    Attributes:
+        ends: past-the-last dimension of each part, in order; that of the last is D.
+        here: bool[n, len(ends)], false where a row has no modality of the part.
+    """
+
+    ends: tuple[int, ...]
+    here: np.ndarray
+
+    @classmethod
+    def of(cls, sides: Sides, modalities: Sequence[str], present: np.ndarray) -> Gaps:
+        """Those of rows that have some of the `modalities`, bool[n, m]."""
+        own = [[list(modalities).index(m) for m in names] for names, _ in sides]
+        here = np.stack([present[:, columns].any(axis=1) for columns in own], axis=1)
+        return cls(tuple(stop for _, stop in sides), here)
+
+    def take(self, rows: np.ndarray) -> Gaps:
+        """Those of some rows."""
+        return Gaps(self.ends, self.here[rows])
+
+    def mark(self, X: np.ndarray) -> np.ndarray:
+        """float64[n, D]: the vectors, NaN instead of whatever stands in for what is not there."""
+        marked = X.astype(np.float64)
+        marked[~np.repeat(self.here, np.diff(self.ends, prepend=0), axis=1)] = np.nan
+        return marked
 
 
 @dataclass(frozen=True)
@@ -26,12 +59,14 @@ class Rows:
         dimensions: D, that of the fused vector; r or more.
         fold: int32[n], folds of the data set that these rows are from, for what has to be
             cross-validated within them; None: any rows may be told apart.
+        ends: past-the-last dimension of each part that a row may lack; of families that read gaps.
     """
 
     values: np.ndarray
     y: np.ndarray
     dimensions: int
     fold: np.ndarray | None = None
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,11 +86,14 @@ class Family:
         tasks: what it can be used for.
         rotation_invariant: whether it is the same model in any orthonormal basis of a space that
             the centred rows lie in, so that `Basis.expand` can map it back.
+        reads_gaps: whether it wants to know what a row lacks, instead of what stands in for it:
+            it is fitted to, and its estimator is asked about, vectors as `Gaps.mark` makes them.
     """
 
     fit: Callable[[list[dict[str, Any]], Rows], list[Fitted]]
     tasks: tuple[Task, ...] = ("classification",)
     rotation_invariant: bool = True
+    reads_gaps: bool = False
 
 
 @dataclass(frozen=True)

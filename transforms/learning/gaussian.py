@@ -1,4 +1,6 @@
-"""Models by their likelihood, with a normal distribution a class: LDA, QDA, naive Bayes."""
+"""Models by their likelihood, with a normal distribution a class: LDA, QDA, naive Bayes, and one
+for rows that lack modalities.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,16 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import solve
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.dummy import DummyClassifier
 from sklearn.naive_bayes import GaussianNB
 
+from transforms.fusion.collecting import Rows as Counted
+from transforms.fusion.collecting import collect
 from transforms.fusion.components import axes_of_covariance
+from transforms.fusion.em import fit_gaussian
+from transforms.fusion.missing import Gaussian
 from transforms.learning.fitting import Family, Fitted, Rows
 
 
@@ -127,6 +135,83 @@ def fit_naive_bayes(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
     return found
 
 
+class GaussianClassifier(ClassifierMixin, BaseEstimator):
+    """A normal distribution a class, with one covariance for all, of vectors with gaps.
+
+    What a row lacks is integrated out: its posteriors are those given what it has. With nothing
+    lacking it is LDA.
+
+    Attributes:
+        classes_: int64[k] or str[k].
+        priors_: float64[k].
+        means_: float64[k, D].
+        covariance_: float64[D, D], within classes.
+        ends_: int64[p], past-the-last dimension of each part that a row may lack.
+        n_features_in_: D.
+    """
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """float64[n, k] of float[n, D], where parts that a row lacks are NaN."""
+        starts = [0, *self.ends_[:-1].tolist()]
+        blocks = {
+            str(i): X[:, start:stop]
+            for i, (start, stop) in enumerate(zip(starts, self.ends_.tolist(), strict=True))
+        }
+        return self._distribution().posteriors(blocks, ~np.isnan(X[:, starts]))
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The most probable classes."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def _distribution(self) -> Gaussian:
+        """It keeps what follows for each combination of parts, so it is made once."""
+        known = getattr(self, "_known", None)
+        if known is None:
+            widths = np.diff(self.ends_, prepend=0).tolist()
+            dims = {str(i): width for i, width in enumerate(widths)}
+            names = tuple(map(str, self.classes_))
+            known = Gaussian(dims, names, self.priors_, self.means_, self.covariance_)
+            self._known = known
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is saved: not what follows from it."""
+        return {name: value for name, value in vars(self).items() if name != "_known"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def fit_with_gaps(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
+    """A `GaussianClassifier` for each shrinkage, by the EM algorithm; see `em.fit_gaussian`.
+
+    Parts that a row lacks are NaN in `rows.values`.
+    """
+    classes, codes, counts = np.unique(rows.y, return_inverse=True, return_counts=True)
+    starts = [0, *rows.ends[:-1]]
+    here = ~np.isnan(rows.values[:, starts])
+    if not here.any():  # nothing is known of any row but its class
+        only = DummyClassifier(strategy="prior").fit(rows.values, rows.y)
+        only.n_features_in_ = rows.dimensions
+        return [Fitted(only) for _ in options]
+    blocks = {
+        str(i): rows.values[:, start:stop]
+        for i, (start, stop) in enumerate(zip(starts, rows.ends, strict=True))
+    }
+    names = tuple(f"{c:09d}" for c in range(len(classes)))  # statistics sort them
+    known = collect([Counted(blocks, here, np.zeros(len(codes), int), codes, names)])
+    found = []
+    for chosen in options:
+        fitted, _ = fit_gaussian(known, chosen["shrinkage"])
+        model = GaussianClassifier()
+        model.classes_, model.priors_ = classes, _priors(counts, chosen)
+        model.means_, model.covariance_ = fitted.mean, fitted.covariance
+        model.ends_ = np.array(rows.ends, np.int64)
+        model.n_features_in_ = rows.dimensions
+        found.append(Fitted(model))
+    return found
+
+
 def _priors(counts: np.ndarray, chosen: dict[str, Any]) -> np.ndarray:
     """Of each class: its share of the rows, or the same for all if classes are to be balanced."""
     if chosen.get("class_weight") == "balanced":
@@ -137,3 +222,4 @@ def _priors(counts: np.ndarray, chosen: dict[str, Any]) -> np.ndarray:
 LDA = Family(fit_lda)
 QDA = Family(fit_qda)
 NAIVE_BAYES = Family(fit_naive_bayes, rotation_invariant=False)
+GAUSSIAN = Family(fit_with_gaps, rotation_invariant=False, reads_gaps=True)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from transforms.learning.calibration import Temperature
+from transforms.learning.fitting import Sides
 from transforms.learning.judging import FittedDecision, calibrated
-from transforms.learning.nested import head_output
+from transforms.learning.nested import head_output, with_gaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,7 @@ class HeadModel:
         estimator: a scikit-learn estimator; its `classes_` are some or all of the model's classes.
         prior: float64[k] or float64[], said of rows without any of the modalities.
         temperature: that the estimator's probabilities are brought to.
+        sides: of its slice, if the estimator reads gaps; else empty.
     """
 
     name: str
@@ -33,6 +35,7 @@ class HeadModel:
     estimator: Any
     prior: np.ndarray
     temperature: Temperature
+    sides: Sides = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,7 @@ class Model:
             own = [self.modalities.index(m) for m in head.modalities]
             here[head.name] = np.asarray(present[:, own].any(axis=1))
             x = X[:, head.start : head.stop]
+            x = with_gaps(x, head.sides, self.modalities, present)
             columns: np.ndarray | None = None
             if self.classes is not None:
                 columns = np.asarray(np.searchsorted(self.classes, head.estimator.classes_))
@@ -90,6 +94,7 @@ class Model:
                     "name": head.name,
                     "modalities": list(head.modalities),
                     "slice": [head.start, head.stop],
+                    "sides": [[list(names), stop] for names, stop in head.sides],
                     "prior": head.prior.tolist(),
                     **head.temperature.to_json(),
                     "file": files[head.name],
@@ -116,6 +121,7 @@ class Model:
                 estimators[head["file"]],
                 np.asarray(head["prior"], np.float64),
                 Temperature.from_json(head),
+                tuple((tuple(names), stop) for names, stop in head["sides"]),
             )
             for head in data["heads"]
         )

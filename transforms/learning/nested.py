@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from transforms.fusion.trees import Part
-from transforms.learning.candidates import NETWORK, Candidate, fit_rows
+from transforms.learning.candidates import NETWORK, Candidate, fit_rows, reads_gaps
+from transforms.learning.fitting import Gaps, Sides
 from transforms.learning.linear import estimator_of
 from transforms.learning.network.jobs import BLOCKS, block_of
 from transforms.learning.problem import Problem
@@ -50,16 +51,37 @@ class Outputs:
 
 @dataclass
 class FittedHead:
-    """A candidate fitted on some rows, for fused vectors."""
+    """A candidate fitted on some rows, for fused vectors.
 
+    Attributes:
+        part: the head.
+        estimator: a scikit-learn estimator.
+        converged: whether its solver arrived.
+        prior: float64[k] or float64[], said of rows without any of the part.
+        sides: of the vector, if the estimator reads gaps; else empty.
+    """
+
+    part: Part
     estimator: Any
     converged: bool
     prior: np.ndarray
+    sides: Sides = ()
 
-    def outputs(self, problem: Problem, X: np.ndarray, here: np.ndarray) -> np.ndarray:
-        """Output of the rows X, float[n, k]; where `here` is false, the prior."""
+    def outputs(self, problem: Problem, X: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Output float64[n, k] or float64[n] of the rows X, float[n, D], that have the modalities
+        `present`, bool[n, m].
+        """
         columns = None if problem.classes is None else self.estimator.classes_
+        here = problem.data.has(self.part, present)
+        X = with_gaps(X, self.sides, problem.data.modalities, present)
         return head_output(columns, self.estimator, X, here, self.prior)
+
+
+def with_gaps(
+    X: np.ndarray, sides: Sides, modalities: Sequence[str], present: np.ndarray
+) -> np.ndarray:
+    """The vectors, with NaN in the sides that a row lacks; without sides as they are."""
+    return Gaps.of(sides, modalities, present).mark(X) if sides else X
 
 
 def head_output(
@@ -143,11 +165,11 @@ class Heads:
             ValueError: the vectors have no dimensions, or values that are not finite.
         """
         problem, data = self.problem, self.problem.data
-        X, here = data.vectors(rows, part), data.has(part)
+        (X, sides), here = data.vectors(rows, part), data.has(part)
         prior = problem.prior(rows)
         if part.network is not None:
             head = estimator_of(*data.joint_head(rows, part), problem.classes is not None)
-            return [FittedHead(head, True, prior)], X
+            return [FittedHead(part, head, True, prior)], X
         if X.shape[1] == 0:
             raise ValueError(f"the fused vector of {part.name} has no dimensions")
         if not np.isfinite(X).all():
@@ -160,8 +182,12 @@ class Heads:
         if not chosen.any():
             # What stands in for the part is the same in all rows, so that models say the prior.
             chosen = rows
-        fits = fit_rows(candidates, X[chosen], problem.y[chosen], data.fold[chosen])
-        return [FittedHead(f.estimator, f.converged, prior) for f in fits], X
+        gaps = Gaps.of(sides, data.modalities, data.present).take(chosen)
+        fits = fit_rows(candidates, X[chosen], problem.y[chosen], data.fold[chosen], gaps)
+        return [
+            FittedHead(part, f.estimator, f.converged, prior, sides if reads_gaps(c) else ())
+            for f, c in zip(fits, candidates, strict=True)
+        ], X
 
     def of(self, part: Part, nested: bool = True) -> Outputs:
         """The outputs of a head; with `nested` false, or less than 3 blocks, no `twice`."""
@@ -202,7 +228,7 @@ class Heads:
         def work(fold: int) -> np.ndarray:
             held = problem.held(fold)
             fits, X = self.fit(part, [candidate], problem.train & ~held)
-            return fits[0].outputs(problem, X[held], problem.data.has(part)[held])
+            return fits[0].outputs(problem, X[held], problem.data.present[held])
 
         for fold, found in zip(problem.folds, self.pool.map(work, problem.folds), strict=True):
             output[problem.held(fold)] = found
@@ -224,8 +250,8 @@ class Heads:
         def work(job: tuple[np.ndarray, tuple[int, ...]]) -> list[tuple[np.ndarray, bool]]:
             rows = job[0]
             fits, X = self.fit(part, candidates, problem.train & ~rows)
-            here = data.has(part)[rows]
-            return [(f.outputs(problem, X[rows], here), f.converged) for f in fits]
+            present = data.present[rows]
+            return [(f.outputs(problem, X[rows], present), f.converged) for f in fits]
 
         n = len(candidates)
         found = Outputs(part, candidates, [problem.empty() for _ in range(n)], {}, [True] * n)

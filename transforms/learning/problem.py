@@ -19,7 +19,7 @@ from transforms.fusion.fitted import Fusion
 from transforms.fusion.network import Network
 from transforms.fusion.trees import Part
 from transforms.learning import metrics
-from transforms.learning.fitting import Task
+from transforms.learning.fitting import Sides, Task
 
 Fuse = Callable[[np.ndarray, Part], Fusion]
 
@@ -40,8 +40,8 @@ class TrainingSet:
             It may be called from several threads at once.
         groups: str[n], empty where a row has none; None where rows are not grouped.
         domain: str[n], empty where a row has none; None without domains.
-        final: the vector of each head as it stands in the data set, float32[n, k]: what is
-            fitted on all training rows. Empty before there is one.
+        final: the vector of each head as it stands in the data set, float32[n, k], and its parts:
+            what is fitted on all training rows. None before there is one.
     """
 
     keys: np.ndarray
@@ -53,7 +53,7 @@ class TrainingSet:
     fit: Fuse
     groups: np.ndarray | None = None
     domain: np.ndarray | None = None
-    final: dict[str, np.ndarray] | None = None
+    final: dict[str, tuple[np.ndarray, Sides]] | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -65,11 +65,14 @@ class TrainingSet:
         columns = [self.modalities.index(m) for m in part.modalities]
         return np.asarray((self.present if present is None else present)[:, columns].any(axis=1))
 
-    def vectors(self, rows: np.ndarray, part: Part) -> np.ndarray:
-        """float32[n, k] of all rows, with whatever is fitted being fitted on `rows` alone."""
+    def vectors(self, rows: np.ndarray, part: Part) -> tuple[np.ndarray, Sides]:
+        """float32[n, k] of all rows, with whatever is fitted being fitted on `rows` alone, and
+        what parts these are made of.
+        """
         if self.final is not None and self._is_final(rows, part):
             return self.final[part.name]  # that is what the workers fitted and wrote
-        return self.fit(rows, part).apply(self.blocks, self.present)
+        fusion = self.fit(rows, part)
+        return fusion.apply(self.blocks, self.present), fusion.sides(part.name)
 
     def joint_head(self, rows: np.ndarray, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients and intercepts of the joint head of the network trained on `rows`."""

@@ -11,18 +11,19 @@ folds and 7 patterns. To make them takes one process less than three times as lo
 features (`infra.benchmarks.statistics`), which have to be read again for the predictions anyway.
 
 What is held is the statistics, the models and, of each row, its key, label and outputs. Models are
-linear, on modalities side by side or on the vectors of networks that are trained before; what is
-fitted for a fold has not seen its rows.
+linear or naive Bayes, on modalities side by side or on the vectors of networks that are trained
+before; what is fitted for a fold has not seen its rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.linear_model import SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 
 from schemas.options.fuse import Concatenate, Deep, Scale
 from schemas.plan import Plan
@@ -31,9 +32,10 @@ from transforms.fusion.collecting import Rows, collect
 from transforms.fusion.fitted import Fusion, fusion_of
 from transforms.fusion.fusing import load_fusion, load_network
 from transforms.fusion.statistics import Statistics
+from transforms.learning import closed_form
 from transforms.learning.calibration import Temperature, fit_temperature
 from transforms.learning.candidates import NETWORK, Candidate, candidates_of
-from transforms.learning.closed_form import Linear, lda, normal_equations, ridge
+from transforms.learning.closed_form import Linear, NaiveBayes
 from transforms.learning.curves import lda_curve, standardiser
 from transforms.learning.dataset import LabelledRows, labelled_rows, nothing_to_learn
 from transforms.learning.linear import estimator_of
@@ -95,7 +97,7 @@ def check_recipe(recipe: Recipe) -> None:
         raise CannotStream("fuse must be `concatenate` without `pca`, or `deep`")
     if recipe.join.missing == "conditional":
         raise CannotStream("join.missing must be `mean` or `zero`")
-    models = {"logistic", "lda", "ridge"}
+    models = {"logistic", "lda", "naive_bayes", "ridge"}
     named = {name for name, _ in recipe.train.models if getattr(recipe.train.models, name)}
     if named - models:
         raise CannotStream(
@@ -181,6 +183,8 @@ def _problem(known: list[LabelledRows], task: Any) -> Problem:
     return Problem(TrainingSet(keys, labels, fold, fold < 0, {}, present, fit), task)
 
 
+Streamed: TypeAlias = Linear | NaiveBayes | SGDClassifier
+
 Vectors = Callable[[LabelledRows, tuple[str, ...]], np.ndarray]
 """float64[n, D] of some modalities of rows."""
 
@@ -201,7 +205,7 @@ class _Job:
     names: tuple[str, ...]
     candidates: list[Candidate]
     vectors: dict[int, Vectors] = field(default_factory=dict)
-    models: dict[int, list[Linear | SGDClassifier]] = field(default_factory=dict)
+    models: dict[int, list[Streamed]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.outputs = [self.problem.empty() for _ in self.candidates]
@@ -230,11 +234,9 @@ class _Job:
                 some = chosen[start : start + BATCH]
                 X = self.vectors[fold](rows.take(some), self.names)
                 for output, model in zip(self.outputs, self.models[fold], strict=True):
-                    linear = linear_of(model)
-                    said = linear.decision(X)
-                    if self.problem.classes is not None:
-                        said = linear.predict_proba(X)
-                    output[here][some] = said
+                    known = linear_of(model) if isinstance(model, SGDClassifier) else model
+                    numbers = self.problem.classes is None
+                    output[here][some] = known.decision(X) if numbers else known.predict_proba(X)
 
     def best(self) -> tuple[int, Temperature, np.ndarray]:
         """Position of the candidate chosen, its temperature, and its calibrated output."""
@@ -297,32 +299,38 @@ def _of_networks(plan: Plan, problem: Problem) -> _Job:
 
 def _fit(
     problem: Problem, candidate: Candidate, made: Statistics, shrinkage: float | None
-) -> Linear | SGDClassifier:
+) -> Streamed:
+    if candidate.model == "ridge":
+        return closed_form.ridge(closed_form.normal_equations(made), candidate.options["alpha"])
+    assert problem.classes is not None
+    at = [made.classes.index(c) for c in problem.classes.tolist()]  # the test may have others
+    known = made.by_class()
+    balanced = candidate.options.get("class_weight") == "balanced"
+    priors = np.ones(len(known.count)) if balanced else None
     if candidate.model == "lda":
         own = candidate.options["shrinkage"]
         if own == "auto":
             assert shrinkage is not None
             own = shrinkage
-        model = lda(made.by_class(), own)
-        return _in_order(problem, model, made.classes)
-    if candidate.model == "ridge":
-        return ridge(normal_equations(made), candidate.options["alpha"])
+        model = closed_form.lda(known, own, priors)
+        return Linear(model.coef[at], model.intercept[at], model.output)
+    if candidate.model == "naive_bayes":
+        bayes = closed_form.naive_bayes(known, candidate.options["smoothing"], priors)
+        return NaiveBayes(bayes.mean[at], bayes.variance[at], bayes.log_prior[at])
     alpha = 1 / (candidate.options["C"] * max(made.count, 1))
+    weights = None
+    if balanced:  # as scikit-learn's `balanced`, which one batch cannot tell
+        count = known.count[at]
+        shares = count.sum() / (max(int((count > 0).sum()), 1) * np.maximum(count, 1))
+        weights = dict(enumerate(shares.tolist()))
     # Without averaging: steps shrink as 1 / t anyway, and an average remembers the first ones.
-    return SGDClassifier("log_loss", alpha=alpha, random_state=0, shuffle=True)
+    return SGDClassifier(
+        "log_loss", alpha=alpha, random_state=0, shuffle=True, class_weight=weights
+    )
 
 
-def _in_order(problem: Problem, model: Linear, classes: tuple[str, ...]) -> Linear:
-    """The model for the classes of the training rows: the test may have others."""
-    assert problem.classes is not None
-    at = [classes.index(c) for c in problem.classes.tolist()]
-    return Linear(model.coef[at], model.intercept[at], model.output)
-
-
-def linear_of(model: Linear | SGDClassifier) -> Linear:
+def linear_of(model: SGDClassifier) -> Linear:
     """A model of gradient descent as one whose probabilities are the softmax of its scores."""
-    if isinstance(model, Linear):
-        return model
     coef, intercept = model.coef_, model.intercept_
     if len(coef) == 1:
         coef, intercept = np.vstack([0 * coef, coef]), np.concatenate([[0.0], intercept])
@@ -347,13 +355,12 @@ def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Train
         )
     best, heat, output = chosen[0]
     whole = jobs[0]
-    linear = linear_of(whole.models[-1][best])
     prior = problem.prior(problem.train)
-    estimator = estimator_of(linear.coef, linear.intercept, problem.classes is not None)
+    estimator, width = _estimator(problem, whole.models[-1][best])
     if problem.classes is not None:
         estimator.classes_ = problem.classes
     head = "+".join(names)
-    part = HeadModel(head, names, 0, linear.coef.shape[1], estimator, prior, heat)
+    part = HeadModel(head, names, 0, width, estimator, prior, heat)
     metrics: dict[str, Any] = {
         "task": problem.task,
         "score": problem.score,
@@ -381,7 +388,13 @@ def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Train
     return Trained(metrics, problem.table(output), model)
 
 
-def needed_bytes(rows: int, widths: Mapping[str, int], threads: int) -> int:
-    """Memory that training takes with all rows in memory: features, fused vectors, copies."""
-    d = sum(widths.values())
-    return rows * d * (4 + 4 + threads * (4 + 8 + 8))
+def _estimator(problem: Problem, model: Streamed) -> tuple[Any, int]:
+    """The scikit-learn estimator of a model, and the number of its dimensions."""
+    if isinstance(model, NaiveBayes):
+        found = GaussianNB()
+        found.theta_, found.var_ = model.mean, model.variance
+        found.class_prior_ = np.exp(model.log_prior)
+        return found, model.mean.shape[1]
+    linear = linear_of(model) if isinstance(model, SGDClassifier) else model
+    made = estimator_of(linear.coef, linear.intercept, problem.classes is not None)
+    return made, linear.coef.shape[1]

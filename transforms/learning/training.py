@@ -178,8 +178,7 @@ def finish(heads: Heads, judged: Judged) -> tuple[Model, np.ndarray, bool]:
         return fits[0], X
 
     for part, (fitted, X) in zip(parts, heads.pool.map(fit, judged.picks), strict=True):
-        here = data.has(part)
-        said[part.name] = fitted.outputs(problem, X, here)
+        said[part.name] = fitted.outputs(problem, X, data.present)
         converged &= fitted.converged
         stop = start + X.shape[1]
         estimator = fitted.estimator
@@ -194,6 +193,7 @@ def finish(heads: Heads, judged: Judged) -> tuple[Model, np.ndarray, bool]:
                 estimator,
                 fitted.prior,
                 judged.picks[part.name].temperature,
+                fitted.sides,
             )
         )
         start = stop
