@@ -19,7 +19,7 @@ test: .venv/dev $(S3PROXY)
 test-slow: .venv/dev $(S3PROXY)
 	$(BIN)/pytest -n $(JOBS) -m "slow and not faults"
 
-# A quarter of an hour: an S3 server that fails at each PUT of a run.
+# Eight minutes on two cores: an S3 server that fails at each PUT of a run.
 test-faults: .venv/dev .cluster/s3proxy.jar
 	$(BIN)/pytest -n $(JOBS) -m faults
 

@@ -72,9 +72,9 @@ def kind(path: str) -> Literal["file", "folder"] | None:
 
 
 def size(path: str) -> int | None:
-    """A file's size in bytes, or None where there is no file."""
+    """A file's size in bytes, or None where there is no file, or a web server does not tell."""
     try:
-        return os.stat(local(path)).st_size if is_local(path) else int(stores.info(path)["size"])
+        return os.stat(local(path)).st_size if is_local(path) else stores.info(path)["size"]
     except FileNotFoundError:
         return None
 
@@ -127,11 +127,19 @@ def side_by_side(work: Callable[[str], Made], paths: Iterable[str]) -> Iterator[
     if all(map(is_local, paths)):
         yield from map(work, paths)
         return
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        try:
-            yield from pool.map(work, paths)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with requesters() as pool:
+        yield from pool.map(work, paths)
+
+
+@contextlib.contextmanager
+def requesters() -> Iterator[ThreadPoolExecutor]:
+    """`REQUESTS` threads that wait for stores; at the end they are gone, as a fork needs it."""
+    pool = ThreadPoolExecutor(REQUESTS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        stores.wait_for_end([thread.native_id for thread in pool._threads])
 
 
 def _read_or_error(path: str, most: int) -> bytes | OSError:

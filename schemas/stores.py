@@ -178,10 +178,10 @@ def disconnect() -> None:
     loop.call_soon_threadsafe(loop.stop)
     thread.join(30)
     loop.close()
-    _wait_for_end(threads)
+    wait_for_end(threads)
 
 
-def _wait_for_end(threads: list[int | None]) -> None:
+def wait_for_end(threads: list[int | None]) -> None:
     """Wait until the system has ended some threads that Python has joined.
 
     On its way out a thread tells OpenSSL, under a lock: in a process forked right then nobody

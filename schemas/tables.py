@@ -163,9 +163,11 @@ def read_tables(paths: list[str], columns: list[str] | None = None) -> list[pa.T
 
 def open_parquet(path: str) -> pq.ParquetFile:
     """Open a Parquet file on any storage, remote ones by ranges; to be used in a `with`."""
+    # Read before it is asked for, columns of several row groups take fewer requests; but what was
+    # read last stays in memory.
     if storage.is_local(path):
-        return pq.ParquetFile(storage.local(path), memory_map=False)
-    return pq.ParquetFile(storage.open_file(path))
+        return pq.ParquetFile(storage.local(path), memory_map=False, pre_buffer=False)
+    return pq.ParquetFile(storage.open_file(path), pre_buffer=True)
 
 
 def metadata(schema: pa.Schema, name: str) -> Any:

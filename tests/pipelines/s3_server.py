@@ -126,6 +126,7 @@ class Gate:
 
     def close(self) -> None:
         """Take no more requests."""
+        asyncio.run_coroutine_threadsafe(self._session.close(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self, ready: threading.Event) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.tables import write_table
+from schemas.tables import open_parquet, write_table
 from transforms.extractors import batches as of_batches
 from transforms.extractors.base import BadRecord
 from transforms.records import ingesting, payloads
@@ -85,6 +88,42 @@ def test_row_groups_of_embedded_payloads_are_full_at_rows_or_bytes(
     for group in groups:
         assert len(group) <= rows
         assert sum(map(len, group[:-1])) < full  # what came last made it full
+
+
+def test_no_copy_of_embedded_payloads_stays_with_the_reader(tmp_path: Path) -> None:
+    size, path = 1 << 20, str(tmp_path / "records.parquet")
+    groups = [pa.table([[str(i)], [bytes([i]) * size]], schema=SCHEMA) for i in range(3)]
+    write_table(path, groups, SCHEMA)
+    del groups
+    with open_parquet(path) as file:
+        before = pa.total_allocated_bytes()
+        for i, one in enumerate(of_batches._embedded(file)):
+            assert one == bytes([i]) * size
+            assert pa.total_allocated_bytes() - before < size
+
+
+def test_what_was_decoded_is_gone_when_the_next_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_batches, "DECODED", 1)
+    made: list[weakref.ref] = []
+    there: list[int] = []
+
+    class Modality:
+        recipe = None
+
+    def found() -> Iterator[bytes]:
+        for _ in range(4):
+            there.append(sum(ref() is not None for ref in made))
+            yield b"payload"
+
+    def decode(_: bytes, __: None) -> np.ndarray:
+        signal = np.zeros(10)
+        made.append(weakref.ref(signal))
+        return signal
+
+    for decoded in of_batches._each(Modality, pa.table({"key": list("abcd")}), found(), decode):
+        assert len(decoded.batch) == 1
+        del decoded
+    assert there == [0, 0, 0, 0]
 
 
 def test_long_texts_make_batches_of_few(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,11 +101,14 @@ def _decode_payloads(
 
 
 def _embedded(file: pq.ParquetFile) -> Iterator[bytes]:
-    """Payloads in a file of records, one row group of them in memory at a time."""
+    """Payloads in a file of records, one row group of them, not yet used, in memory at a time."""
     for group in range(file.num_row_groups):
-        table = file.read_row_group(group, ["payload"], use_threads=False)
-        for value in table.column("payload"):
-            yield value.as_py()
+        values = file.read_row_group(group, ["payload"], use_threads=False)["payload"].to_pylist()
+        if sum(map(len, values)) >= DECODED:
+            pa.default_memory_pool().release_unused()  # else Arrow keeps as much for the next
+        values.reverse()
+        while values:  # what is used up is not kept: one may be as large as max_bytes
+            yield values.pop()
 
 
 def _each(
@@ -124,8 +127,7 @@ def _each(
         except BadRecord as bad:
             items.append(None)
             wrong[i - start] = bad
-        item = items[-1]
-        size += len(item) if isinstance(item, str) else getattr(item, "nbytes", 0)
+        size += len(items[-1]) if isinstance(items[-1], str) else getattr(items[-1], "nbytes", 0)
         if size >= DECODED or i == len(where) - 1:
             yield _without(where.slice(start, len(items)), items, wrong)
             items, wrong, start, size = [], {}, i + 1, 0

@@ -107,6 +107,7 @@ def fit_buckets(
                     states[name].append(extractor.partial(batch))
                     if len(states[name]) == MERGE:
                         states[name] = [extractor.merge(states[name])]
+                del decoded, batch  # they may be large, and the next comes now
         arrays: dict[str, np.ndarray] = {}
         for name, extractor in learners:
             if states[name]:
@@ -241,6 +242,7 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
                 letters.append(dead_letters(rows.filter(pa.array(~keep)), "extract", wrong))
                 rows, values = rows.filter(pa.array(keep)), values[keep]
             pooled.add(rows.column("key"), values)
+            del decoded  # it may be large, and the next comes now
         keys, matrix, merged = pooled.result()
 
         path = layout.features(modality.name, records.bucket)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from itertools import chain, pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from schemas.plan import SourcePlan
 from transforms.extractors.base import BadRecord
 
 READ_AHEAD = 3  # batches under way at once, besides the one being decoded
+AHEAD = 64 << 20
+"""Bytes of remote payloads in memory: of beginnings, and as many of those that have more."""
 
 FILE_PROBLEMS = frozenset({"missing_file", "unreadable_file", "too_large"})
 """Kinds of dead letters that a change of the payload's file can mend."""
@@ -75,34 +79,102 @@ def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[Iterator[P
 
     Local files are opened ahead, and the system is told to read those that are not in memory;
     each is read when it is asked for, so that of large files one is in memory at a time.
-    What has a latency of its own, such as an object store, is fetched by a small pool of
-    threads. (Of files that are in memory, threads would wait for each other more than read.)
-    At most READ_AHEAD batches are under way besides the one in use.
+    What has a latency of its own, such as an object store, is fetched by a pool of threads. (Of
+    files that are in memory, threads would wait for each other more than read.) At most
+    READ_AHEAD batches are under way besides the one in use, and of remote payloads AHEAD bytes.
 
     Yields:
         An iterator for each batch, to be used up before the next is asked for.
+
+    Raises:
+        StorageError: if a store cannot be used.
     """
     if all(storage.is_local(path) for paths in batches for path in paths):
-        yield from _read_ahead(batches, max_bytes)
-        return
-    with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="fetch") as pool:
-        waiting: deque[Future[list[Payload]]] = deque()
-        try:
+        return _read_ahead(batches, max_bytes)
+    return _fetch_ahead(batches, max_bytes)
+
+
+class _Large(NamedTuple):
+    """A remote payload that has more than the bytes that are read at first."""
+
+    path: str
+    size: int
+
+
+def _fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[Iterator[Payload]]:
+    """Fetch the beginnings of all payloads of a batch at once, which of most are all there is.
+
+    The others are fetched whole, several at once, in the order of their use. The next is asked
+    for while those that were asked for and are not used up have no more than AHEAD bytes with it;
+    one larger than that is alone.
+    """
+    beginning = max(1, AHEAD // ((READ_AHEAD + 1) * max(map(len, batches))))
+    large: deque[_Large] = deque()  # not asked for yet
+    asked: deque[Future[list[Payload]]] = deque()
+    held = 0
+
+    with storage.requesters() as pool:
+
+        def begun() -> Iterator[list[Payload | _Large]]:
+            waiting: deque[Future[list[Payload | _Large]]] = deque()
             for paths in batches:
-                waiting.append(pool.submit(_fetch, paths, max_bytes))
-                if len(waiting) > READ_AHEAD:
-                    yield iter(waiting.popleft().result())
+                waiting.append(pool.submit(_begin, paths, beginning, max_bytes))
+                if len(waiting) == READ_AHEAD:
+                    yield known(waiting.popleft().result())
             while waiting:
-                yield iter(waiting.popleft().result())
-        finally:
-            for future in waiting:
-                future.cancel()
+                yield known(waiting.popleft().result())
+
+        def known(batch: list[Payload | _Large]) -> list[Payload | _Large]:
+            large.extend(one for one in batch if isinstance(one, _Large))
+            batch.reverse()  # to be taken from its end, so that what is used up is not kept
+            return batch
+
+        def ask() -> None:
+            nonlocal held
+            while large and (not asked or held + large[0].size <= AHEAD):
+                one = large.popleft()
+                held += one.size
+                asked.append(pool.submit(_fetch, [one.path], max_bytes))
+
+        def use(batch: list[Payload | _Large]) -> Iterator[Payload]:
+            nonlocal held
+            while batch:
+                one = batch.pop()
+                if isinstance(one, _Large):
+                    ask()
+                    yield asked.popleft().result()[0]
+                    held -= one.size
+                else:
+                    yield one
+
+        # The next batch's large ones are known while one is used: fetching goes on between them.
+        for batch, _ in pairwise(chain(begun(), [[]])):
+            yield use(batch)
+
+
+def _begin(paths: list[str], most: int, max_bytes: int) -> list[Payload | _Large]:
+    """Payloads of fewer than `most` bytes, and the sizes of the others."""
+    most = min(most, max_bytes + 1)
+    read = storage.read_many(paths, most)
+    out: list[Payload | _Large] = list(_payloads(paths, read, max_bytes))
+    more = [i for i, got in enumerate(read) if isinstance(got, bytes) and len(got) == most]
+    sizes = storage.side_by_side(storage.size, [paths[i] for i in more])
+    for i, size in zip(more, sizes, strict=True):
+        if size is None:  # not told
+            size = max_bytes
+        large = size > max_bytes
+        out[i] = _too_large(paths[i], size, max_bytes) if large else _Large(paths[i], size)
+    return out
 
 
 def _fetch(paths: list[str], max_bytes: int) -> list[Payload]:
+    return _payloads(paths, storage.read_many(paths, max_bytes + 1), max_bytes)
+
+
+def _payloads(paths: list[str], read: list[bytes | OSError], max_bytes: int) -> list[Payload]:
     return [
         _failure(path, got) if isinstance(got, OSError) else _bounded(path, got, max_bytes)
-        for path, got in zip(paths, storage.read_many(paths, max_bytes + 1), strict=True)
+        for path, got in zip(paths, read, strict=True)
     ]
 
 
