@@ -156,12 +156,13 @@ class Hierarchical(Strategy):
 class Deep(Strategy):
     """A network of one token a modality, masked fusion of those present, and a joint head.
 
-    It is trained on the labels, and the vector that its joint head reads is the fused one.
+    It is trained on the labels. The fused vector is the one that its joint head reads, with what
+    the modalities' heads say of classes behind it.
     """
 
     method: Literal["deep"] = Field(description=_METHOD)
     dimension: int = Field(
-        default=64, ge=4, le=1024, multiple_of=4, description="Of tokens and of the fused vector"
+        default=64, ge=4, le=1024, multiple_of=4, description="Of tokens and of what the joint head reads"
     )
     pooling: Literal["gated", "attention"] = Field(
         default="gated",
