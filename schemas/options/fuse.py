@@ -162,7 +162,11 @@ class Deep(Strategy):
 
     method: Literal["deep"] = Field(description=_METHOD)
     dimension: int = Field(
-        default=64, ge=4, le=1024, multiple_of=4, description="Of tokens and of what the joint head reads"
+        default=64,
+        ge=4,
+        le=1024,
+        multiple_of=4,
+        description="Of tokens, and of the vector that the joint head reads",
     )
     pooling: Literal["gated", "attention"] = Field(
         default="gated",
@@ -177,7 +181,9 @@ class Deep(Strategy):
     )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values set to 0")
     auxiliary: float = Field(
-        default=1.0, ge=0, description="Weight of the losses of heads on each modality alone"
+        default=1.0,
+        ge=0,
+        description="Weight of the losses of heads on each modality alone; 0: without",
     )
     learning_rate: float = Field(default=0.001, gt=0, description="Of AdamW, after the warm-up")
     weight_decay: float = Field(default=1.0, ge=0, description="Of AdamW")

@@ -62,6 +62,9 @@ def found() -> Iterator[dict[str, Future[Any]]]:
             "xor": pool.submit(fit, networks.xor(), DEEP, SINGLES),
             "product": pool.submit(fit, product(), attention, SINGLES),
             "leaking": pool.submit(networks.both, fit, leaking(), leaking(True), quick, SINGLES),
+            "without heads": pool.submit(
+                fit, networks.xor(), quick.model_copy(update={"auxiliary": 0.0}), [Job()]
+            ),
             "moved": pool.submit(networks.moved),
             "agreement": pool.submit(networks.both, networks.agreement, "gated", "attention"),
         }
@@ -148,6 +151,12 @@ def test_the_posterior_is_the_geometric_mean_of_the_heads(found: Any) -> None:
     joint, *own = np.log(posteriors)
     expected = softmax((joint + sum(own) / there.sum(axis=1, keepdims=True)) / 2)
     assert np.abs(softmax(outputs(network, rows)) - expected).max() < 1e-6
+
+
+def test_heads_that_were_not_trained_are_not_asked(found: Any) -> None:
+    network = found["without heads"].result()[0].network
+    assert network.width == 16
+    assert network.joint_head()[0].shape == (2, 16)
 
 
 def test_what_is_rare_is_not_learnt_as_fast_as_what_is_frequent(found: Any) -> None:

@@ -115,8 +115,8 @@ class Network:
 
     @property
     def _late(self) -> bool:
-        """Whether the modalities' heads are asked, too: of classes they are."""
-        return self.weights["head/weights"].shape[1] > 1
+        """Whether the modalities' heads are asked, too: of classes, if they were trained."""
+        return f"{self.modalities[0]}/head" in self.weights
 
     def _vectors(self, values: Mapping[str, np.ndarray], there: np.ndarray) -> np.ndarray:
         """float64[n, width] of features float64[n, d_m], with bool[n, m] of who has which."""
