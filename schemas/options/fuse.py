@@ -156,12 +156,17 @@ class Hierarchical(Strategy):
 class Deep(Strategy):
     """A network of one token a modality, masked fusion of those present, and a joint head.
 
-    It is trained on the labels, and the vector that its joint head reads is the fused one.
+    It is trained on the labels. The fused vector is the one that its joint head reads, with what
+    the modalities' heads say of classes behind it.
     """
 
     method: Literal["deep"] = Field(description=_METHOD)
     dimension: int = Field(
-        default=64, ge=4, le=1024, multiple_of=4, description="Of tokens and of the fused vector"
+        default=64,
+        ge=4,
+        le=1024,
+        multiple_of=4,
+        description="Of tokens, and of the vector that the joint head reads",
     )
     pooling: Literal["gated", "attention"] = Field(
         default="gated",
@@ -176,7 +181,9 @@ class Deep(Strategy):
     )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values set to 0")
     auxiliary: float = Field(
-        default=1.0, ge=0, description="Weight of the losses of heads on each modality alone"
+        default=1.0,
+        ge=0,
+        description="Weight of the losses of heads on each modality alone; 0: without",
     )
     learning_rate: float = Field(default=0.001, gt=0, description="Of AdamW, after the warm-up")
     weight_decay: float = Field(default=1.0, ge=0, description="Of AdamW")

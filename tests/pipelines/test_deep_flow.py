@@ -49,10 +49,10 @@ def test_the_fused_vector_is_the_networks(trained: Path) -> None:
     output = trained / "output"
     fused, blocks, present = in_memory(output)
     network = load_network(str(output), Deep(**DEEP))
-    expected = np.zeros((len(fused), 8), np.float32)
+    expected = np.zeros((len(fused), 8 + 3), np.float32)  # and what is said of three classes
     network.write(blocks, {n: present[:, i] for i, n in enumerate(blocks)}, expected)
     assert (matrix(fused["fused"]) == expected).all()
-    assert json.loads(fused.schema.metadata[b"slices"]) == {"image+text+audio": [0, 8]}
+    assert json.loads(fused.schema.metadata[b"slices"]) == {"image+text+audio": [0, 11]}
     metrics = metrics_of(output)
     assert [c["model"] for c in metrics["candidates"]] == ["network"]
     assert metrics["fused"]["cross_validation"]["accuracy"] > 0.6
@@ -75,7 +75,7 @@ def test_predictions_need_no_jax(trained: Path, tmp_path: Path, without_jax: Pat
     assert both.height == metrics_of(output)["rows"]["test"] > 20
     one, two = (np.array(both[n].to_list()) for n in ("probabilities", "probabilities_new"))
     assert np.abs(one - two).max() < 1e-6
-    assert hashes(new, "fused") == {} or matrix(table(new, "fused")["fused"]).shape[1] == 8
+    assert hashes(new, "fused") == {} or matrix(table(new, "fused")["fused"]).shape[1] == 11
 
 
 def test_training_without_jax_is_one_line(trained: Path, without_jax: Path) -> None:

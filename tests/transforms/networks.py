@@ -70,7 +70,7 @@ def vectors(network: Network, rows: LabelledRows) -> np.ndarray:
 
 
 def outputs(network: Network, rows: LabelledRows) -> np.ndarray:
-    """float64[n, k], what the joint head says."""
+    """float64[n, k], what the network says."""
     coef, intercept = network.joint_head()
     return vectors(network, rows) @ coef.T + intercept
 
@@ -87,7 +87,7 @@ def both(work: Callable[..., Any], one: Any, two: Any, *rest: Any) -> tuple[Any,
 
 
 def agreement(pooling: Any, seed: int = 0) -> float:
-    """The largest difference between the vectors of both forward passes, on random weights."""
+    """The largest difference between the fused vectors of both passes, on random weights."""
     import os
 
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -105,10 +105,15 @@ def agreement(pooling: Any, seed: int = 0) -> float:
     shift = tuple(np.full(d, 3, np.float32) for d in settings.widths)
     factor = tuple(rng.random(d).astype(np.float32) for d in settings.widths)
     tokens = steps.tokens_of(weights, shift, factor, tuple(blocks), there)
-    theirs = np.asarray(steps.vector_of(weights, pooling, tokens, there))
+    vector = np.asarray(steps.vector_of(weights, pooling, tokens, there))
+    said = [
+        np.asarray(tokens[:, i] @ weights[f"{i}/head"] + weights[f"{i}/head_bias"]) * there[:, [i]]
+        for i in range(3)
+    ]
+    theirs = np.hstack([vector, sum(said) / np.maximum(there.sum(axis=1, keepdims=True), 1)])
     for name, a, b in zip(names, shift, factor, strict=True):
         weights[f"{name}/shift"], weights[f"{name}/factor"] = a, b
-    ours = np.zeros((n, 16))
+    ours = np.zeros((n, 16 + 3))
     own = {
         name: np.where(there[:, [i]], b, np.nan)
         for i, (name, b) in enumerate(zip(names, blocks, strict=True))
@@ -117,6 +122,33 @@ def agreement(pooling: Any, seed: int = 0) -> float:
         own, {name: there[:, i] for i, name in enumerate(names)}, ours
     )
     return float(np.abs(ours - theirs).max())
+
+
+def moved() -> tuple[float, float]:
+    """How far ten steps move a map's weights: of what half the rows have, and what one in 64 has.
+
+    Both tell the same of the label of the rows that have them.
+    """
+    import os
+
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    from transforms.learning.network import steps
+
+    settings = steps.Settings(16, "gated", 1.0, 1e-3, 0.0, 0, (2,), 2, 1, 100)
+    block = np.zeros((64, 2), np.float32)
+    block[:32, 0] = block[32, 1] = 1
+    y = (np.arange(64) > 32).astype(np.int32)
+    noise = np.ones((64, 5 * 16), np.float32)
+    counts = np.ones((1, 64), np.float32)
+    batch = steps.Batch((block,), np.ones((64, 1), bool), y, counts, noise)
+    one = np.ones((1, 2), np.float32)
+    scaling = steps.Scaling((0 * one,), (one,), one[:, 0] * 0, one[:, 0])
+    state = steps.start(settings)
+    before = np.asarray(state.weights["0/weights"][0])
+    for number in range(10):
+        state = steps.step(settings, state, scaling, batch, number)
+    far = np.abs(np.asarray(state.weights["0/weights"][0]) - before).mean(axis=1)
+    return float(far[0]), float(far[1])
 
 
 def peak(rows: int) -> int:

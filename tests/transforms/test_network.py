@@ -11,19 +11,25 @@ import networks
 import numpy as np
 import pytest
 from networks import FOLDS, fit, out_of_fold, outputs, rows_of, vectors
+from scipy.special import softmax as softmax_of
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import cross_val_predict
 
 from schemas.errors import DataError
 from schemas.options.fuse import Deep
 from transforms.fusion.fitted import fusion_of
-from transforms.fusion.network import network_bytes, network_from
+from transforms.fusion.network import network_bytes, network_from, normalised
 from transforms.learning.dataset import LabelledRows
 from transforms.learning.network.jobs import Job, jobs_of
 from transforms.learning.network.survey import Sight, survey
 
 DEEP = Deep(method="deep", dimension=16)
 SINGLES = [Job((fold,)) for fold in range(FOLDS)]
+
+
+def softmax(said: np.ndarray) -> np.ndarray:
+    """float64[n, k], of each row."""
+    return np.asarray(softmax_of(said, axis=1))
 
 
 def product() -> LabelledRows:
@@ -56,6 +62,10 @@ def found() -> Iterator[dict[str, Future[Any]]]:
             "xor": pool.submit(fit, networks.xor(), DEEP, SINGLES),
             "product": pool.submit(fit, product(), attention, SINGLES),
             "leaking": pool.submit(networks.both, fit, leaking(), leaking(True), quick, SINGLES),
+            "without heads": pool.submit(
+                fit, networks.xor(), quick.model_copy(update={"auxiliary": 0.0}), [Job()]
+            ),
+            "moved": pool.submit(networks.moved),
             "agreement": pool.submit(networks.both, networks.agreement, "gated", "attention"),
         }
 
@@ -117,10 +127,41 @@ def test_files_rows_and_missing_modalities(found: Any) -> None:
         fused = fusion_of(again.of(("a",))).apply(rows.blocks, rows.present)
         assert (fused == vectors(again, gone).astype(np.float32)).all()
         assert np.abs(whole - vectors(again, gone)).max() > 0.1
-        assert fusion_of(again).slices == {"a+b": (0, 16)}
+        # Of classes, the fused vector has what the modalities' heads say of each, too.
+        assert fusion_of(again).slices == {"a+b": (0, 18 if name == "xor" else 16)}
     with pytest.raises(ValueError, match="not a network"):
         network_from(b"nothing of the kind")
     assert np.isfinite(outputs(again, rows)).all()
+
+
+def test_the_posterior_is_the_geometric_mean_of_the_heads(found: Any) -> None:
+    rows = networks.xor()
+    network = found["xor"].result()[0].network
+    w, there = network.weights, rows.present.copy()
+    there[::3, 0] = False
+    there[1::3, 1] = False
+    rows = replace(rows, present=there)
+    posteriors = [softmax(vectors(network, rows)[:, :16] @ w["head/weights"] + w["head/bias"])]
+    for i, name in enumerate(rows.blocks):
+        scaled = (rows.blocks[name] - w[f"{name}/shift"]) * w[f"{name}/factor"]
+        token = normalised(scaled @ w[f"{name}/weights"] + w[f"{name}/bias"])
+        token = token * w[f"{name}/gain"] + w[f"{name}/embedding"]
+        own = softmax(token @ w[f"{name}/head"] + w[f"{name}/head_bias"])
+        posteriors.append(np.where(there[:, [i]], own, 1))
+    joint, *own = np.log(posteriors)
+    expected = softmax((joint + sum(own) / there.sum(axis=1, keepdims=True)) / 2)
+    assert np.abs(softmax(outputs(network, rows)) - expected).max() < 1e-6
+
+
+def test_heads_that_were_not_trained_are_not_asked(found: Any) -> None:
+    network = found["without heads"].result()[0].network
+    assert network.width == 16
+    assert network.joint_head()[0].shape == (2, 16)
+
+
+def test_what_is_rare_is_not_learnt_as_fast_as_what_is_frequent(found: Any) -> None:
+    frequent, rare = found["moved"].result()
+    assert 0 < rare < 0.2 * frequent
 
 
 def test_jobs_are_what_cross_validation_asks_for() -> None:

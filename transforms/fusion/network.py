@@ -6,8 +6,13 @@
                         (Arevalo et al. 2017, "Gated multimodal units")
              attention: tokens look at each other first (Vaswani et al. 2017), then their mean
              either way over the modalities present alone
-    vector   what was pooled, and a hidden layer on it, with LayerNorm: the fused vector
-    heads    linear: the joint one on the vector; one a modality on its token, in training only
+    vector   what was pooled, and a hidden layer on it, with LayerNorm
+    heads    linear: the joint one on the vector; one a modality on its token
+    fused    the vector and, of k classes, k numbers more: the mean of what the heads of the
+             modalities present say. The network's posterior is the geometric mean of the joint
+             head's and theirs (late fusion; Kittler et al. 1998), a linear model of all these
+             numbers. A head that knows nothing says the prior and moves nobody; of numbers it
+             would draw to the mean, so there the joint head alone is asked
 
 LayerNorm comes after the linear map: of features with one or two dimensions it would leave
 nothing but their sign.
@@ -59,8 +64,9 @@ class Network:
 
     @property
     def width(self) -> int:
-        """d, the length of the vector."""
-        return len(self.weights["head/weights"])
+        """The length of the fused vector: d, and one more for each class."""
+        d, outputs = self.weights["head/weights"].shape
+        return d + (outputs if self._late else 0)
 
     @property
     def dimensions(self) -> dict[str, int]:
@@ -77,7 +83,7 @@ class Network:
         return replace(self, name="+".join(modalities), used=modalities)
 
     def write(self, blocks: Blocks, here: Here, out: np.ndarray) -> None:
-        """Write the vector of every row to `out`, float32[n, d].
+        """Write the fused vector of every row to `out`, float32[n, width].
 
         Rows go through in blocks of one shape and in float64, so that none depends on others.
         """
@@ -100,14 +106,22 @@ class Network:
         return dict(self.weights)
 
     def joint_head(self) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients float64[k, d] and intercepts float64[k] of the joint head on the vector."""
-        weights = self.weights["head/weights"].astype(np.float64)
-        return weights.T.copy(), self.weights["head/bias"].astype(np.float64)
+        """Coefficients float64[k, width] and intercepts float64[k] on the fused vector."""
+        coef = self.weights["head/weights"].T.astype(np.float64)
+        bias = self.weights["head/bias"].astype(np.float64)
+        if not self._late:
+            return coef, bias
+        return np.hstack([coef, np.eye(len(coef))]) / 2, bias / 2
+
+    @property
+    def _late(self) -> bool:
+        """Whether the modalities' heads are asked, too: of classes, if they were trained."""
+        return f"{self.modalities[0]}/head" in self.weights
 
     def _vectors(self, values: Mapping[str, np.ndarray], there: np.ndarray) -> np.ndarray:
-        """float64[n, d] of features float64[n, d_m], with bool[n, m] of who has which."""
+        """float64[n, width] of features float64[n, d_m], with bool[n, m] of who has which."""
         w = self.weights
-        tokens = np.empty((len(there), len(self.modalities), self.width))
+        tokens = np.empty((len(there), len(self.modalities), len(w["head/weights"])))
         for i, m in enumerate(self.modalities):
             scaled = (values[m] - w[f"{m}/shift"]) * w[f"{m}/factor"]
             token = normalised(scaled @ w[f"{m}/weights"] + w[f"{m}/bias"])
@@ -118,7 +132,15 @@ class Network:
         )
         hidden = normalised(pooled) @ w["hidden/weights"] + w["hidden/bias"]
         hidden /= 1 + np.exp(-hidden)
-        return normalised(pooled + hidden @ w["out/weights"] + w["out/bias"])
+        vector = normalised(pooled + hidden @ w["out/weights"] + w["out/bias"])
+        if not self._late:
+            return vector
+        said = [
+            tokens[:, i] @ w[f"{m}/head"] + w[f"{m}/head_bias"]
+            for i, m in enumerate(self.modalities)
+        ]
+        shares = there / np.maximum(there.sum(axis=1, keepdims=True), 1)
+        return np.hstack([vector, (np.stack(said, axis=1) * shares[:, :, None]).sum(axis=1)])
 
 
 def normalised(x: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from transforms.learning.network.fitting import fit_for_plan
 from transforms.learning.network.jobs import Job, jobs_of
 from transforms.learning.network.survey import Survey, survey
 
-FORMAT = 1
+FORMAT = 2
 """To be raised when what is trained changes."""
 JOBS = 8
 """Networks (and their twins) that one process trains side by side, if memory allows."""
