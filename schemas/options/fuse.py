@@ -179,7 +179,7 @@ class Deep(Strategy):
         lt=1,
         description="Share of modalities that a training row loses, drawn for each key and epoch",
     )
-    dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of hidden values set to 0")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="Share of hidden values set to 0")
     auxiliary: float = Field(
         default=1.0,
         ge=0,
