@@ -31,7 +31,7 @@ from schemas.recipe import TARGET, Recipe
 from transforms.fusion.collecting import Rows, collect
 from transforms.fusion.fitted import Fusion, fusion_of
 from transforms.fusion.fusing import load_fusion, load_network
-from transforms.fusion.statistics import Statistics
+from transforms.fusion.statistics import ClassMoments, Statistics
 from transforms.learning import closed_form
 from transforms.learning.calibration import Temperature, fit_temperature
 from transforms.learning.candidates import NETWORK, Candidate, candidates_of
@@ -158,8 +158,7 @@ def train_streaming(plan: Plan, progress: Callable[[str], None]) -> Trained:
 
 
 def _subset(statistics: Statistics, names: tuple[str, ...]) -> Statistics:
-    kept = (*names, TARGET) if TARGET in statistics.dims else names
-    return statistics.subset(kept)
+    return statistics.subset((*names, TARGET) if TARGET in statistics.dims else names)
 
 
 def _counted(rows: LabelledRows, task: str) -> Rows:
@@ -234,9 +233,8 @@ class _Job:
                 some = chosen[start : start + BATCH]
                 X = self.vectors[fold](rows.take(some), self.names)
                 for output, model in zip(self.outputs, self.models[fold], strict=True):
-                    known = linear_of(model) if isinstance(model, SGDClassifier) else model
-                    numbers = self.problem.classes is None
-                    output[here][some] = known.decision(X) if numbers else known.predict_proba(X)
+                    made, numbers = closed(model), self.problem.classes is None
+                    output[here][some] = made.decision(X) if numbers else made.predict_proba(X)
 
     def best(self) -> tuple[int, Temperature, np.ndarray]:
         """Position of the candidate chosen, its temperature, and its calibrated output."""
@@ -274,7 +272,8 @@ def _linear(
             scaler = _Scaler.of(fusion, names)
         job.vectors[fold] = scaler
         made = rest.filled(scaler.fill).scaled(scaler.shift, scaler.factor)
-        job.models[fold] = [_fit(problem, c, made, shrinkage) for c in candidates]
+        known = None if problem.classes is None else made.by_class()
+        job.models[fold] = [_fit(problem, c, made, known, shrinkage) for c in candidates]
     return job
 
 
@@ -298,39 +297,42 @@ def _of_networks(plan: Plan, problem: Problem) -> _Job:
 
 
 def _fit(
-    problem: Problem, candidate: Candidate, made: Statistics, shrinkage: float | None
+    problem: Problem,
+    candidate: Candidate,
+    made: Statistics,
+    known: ClassMoments | None,
+    shrinkage: float | None,
 ) -> Streamed:
-    if candidate.model == "ridge":
+    """A candidate; `known` are the moments of classes, if there are any."""
+    if known is None:
         return closed_form.ridge(closed_form.normal_equations(made), candidate.options["alpha"])
     assert problem.classes is not None
     at = [made.classes.index(c) for c in problem.classes.tolist()]  # the test may have others
-    known = made.by_class()
     balanced = candidate.options.get("class_weight") == "balanced"
     priors = np.ones(len(known.count)) if balanced else None
     if candidate.model == "lda":
-        own = candidate.options["shrinkage"]
-        if own == "auto":
-            assert shrinkage is not None
-            own = shrinkage
+        given = candidate.options["shrinkage"]
+        own = shrinkage if given == "auto" else given
+        assert own is not None
         model = closed_form.lda(known, own, priors)
         return Linear(model.coef[at], model.intercept[at], model.output)
     if candidate.model == "naive_bayes":
         bayes = closed_form.naive_bayes(known, candidate.options["smoothing"], priors)
         return NaiveBayes(bayes.mean[at], bayes.variance[at], bayes.log_prior[at])
     alpha = 1 / (candidate.options["C"] * max(made.count, 1))
-    weights = None
-    if balanced:  # as scikit-learn's `balanced`, which one batch cannot tell
-        count = known.count[at]
-        shares = count.sum() / (max(int((count > 0).sum()), 1) * np.maximum(count, 1))
-        weights = dict(enumerate(shares.tolist()))
     # Without averaging: steps shrink as 1 / t anyway, and an average remembers the first ones.
-    return SGDClassifier(
-        "log_loss", alpha=alpha, random_state=0, shuffle=True, class_weight=weights
-    )
+    learner = SGDClassifier("log_loss", alpha=alpha, random_state=0, shuffle=True)
+    if balanced:  # what scikit-learn means by it, and one batch cannot tell
+        count = known.count[at]
+        weights = count.sum() / (max(int((count > 0).sum()), 1) * np.maximum(count, 1))
+        learner.class_weight = dict(enumerate(weights.tolist()))
+    return learner
 
 
-def linear_of(model: SGDClassifier) -> Linear:
+def closed(model: Streamed) -> Linear | NaiveBayes:
     """A model of gradient descent as one whose probabilities are the softmax of its scores."""
+    if not isinstance(model, SGDClassifier):
+        return model
     coef, intercept = model.coef_, model.intercept_
     if len(coef) == 1:
         coef, intercept = np.vstack([0 * coef, coef]), np.concatenate([[0.0], intercept])
@@ -353,14 +355,13 @@ def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Train
                 "converged": True,
             }
         )
-    best, heat, output = chosen[0]
-    whole = jobs[0]
+    (best, heat, output), whole = chosen[0], jobs[0]
     prior = problem.prior(problem.train)
-    estimator, width = _estimator(problem, whole.models[-1][best])
+    estimator = _estimator(problem, whole.models[-1][best])
     if problem.classes is not None:
         estimator.classes_ = problem.classes
     head = "+".join(names)
-    part = HeadModel(head, names, 0, width, estimator, prior, heat)
+    part = HeadModel(head, names, 0, estimator.n_features_in_, estimator, prior, heat)
     metrics: dict[str, Any] = {
         "task": problem.task,
         "score": problem.score,
@@ -388,13 +389,12 @@ def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Train
     return Trained(metrics, problem.table(output), model)
 
 
-def _estimator(problem: Problem, model: Streamed) -> tuple[Any, int]:
-    """The scikit-learn estimator of a model, and the number of its dimensions."""
-    if isinstance(model, NaiveBayes):
-        found = GaussianNB()
-        found.theta_, found.var_ = model.mean, model.variance
-        found.class_prior_ = np.exp(model.log_prior)
-        return found, model.mean.shape[1]
-    linear = linear_of(model) if isinstance(model, SGDClassifier) else model
-    made = estimator_of(linear.coef, linear.intercept, problem.classes is not None)
-    return made, linear.coef.shape[1]
+def _estimator(problem: Problem, model: Streamed) -> Any:
+    """The scikit-learn estimator of a model."""
+    known = closed(model)
+    if isinstance(known, Linear):
+        return estimator_of(known.coef, known.intercept, problem.classes is not None)
+    made = GaussianNB()
+    made.theta_, made.var_, made.class_prior_ = known.mean, known.variance, np.exp(known.log_prior)
+    made.n_features_in_ = known.mean.shape[1]
+    return made
