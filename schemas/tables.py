@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -155,10 +154,7 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 
 def read_tables(paths: list[str], columns: list[str] | None = None) -> list[pa.Table]:
     """Read some Parquet files, as `read_table` does; remote ones at once."""
-    if len(paths) < 2 or all(map(storage.is_local, paths)):
-        return [read_table(path, columns) for path in paths]
-    with ThreadPoolExecutor(min(len(paths), 8), thread_name_prefix="read") as pool:
-        return list(pool.map(lambda path: read_table(path, columns), paths))
+    return list(storage.side_by_side(lambda path: read_table(path, columns), paths))
 
 
 def open_parquet(path: str) -> pq.ParquetFile:
