@@ -9,7 +9,7 @@ import numpy as np
 from transforms.fusion.decisions import fit_rule
 from transforms.fusion.moments import Moments
 from transforms.fusion.trees import Decision, Part
-from transforms.learning.candidates import NETWORK, Candidate, fit_rows
+from transforms.learning.candidates import NETWORK, Candidate, fit_rows, reads_gaps
 from transforms.learning.coral import fit_coral, leave_one_domain_out
 from transforms.learning.judging import Judged
 from transforms.learning.nested import FittedHead, Heads
@@ -32,7 +32,7 @@ def leave_domains_out(heads: Heads, fused: Judged) -> list[dict[str, Any]]:
 
     Returns:
         Of each domain its name, `rows`, the `score` and, with CORAL, `aligned`, null if a head has
-        too many dimensions or no rows to align, or is the joint head of a network.
+        too many dimensions or no rows to align, or its model is a network's or reads gaps.
 
     Raises:
         ValueError: there are less than two domains.
@@ -65,7 +65,8 @@ def _both(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Outputs of the rows that are asked about, without and with alignment."""
     problem, data = heads.problem, heads.problem.data
-    if candidate == NETWORK:
+    if candidate == NETWORK or reads_gaps(candidate):
+        # Alignment mixes what a row has with what stands in for the rest.
         fits, X = heads.fit(part, [candidate], rows)
         return fits[0].outputs(problem, X[asked], data.present[asked]), None
     X, here = data.fit(rows, part).apply(data.blocks, data.present), data.has(part)
