@@ -127,6 +127,7 @@ def _each(
         except BadRecord as bad:
             items.append(None)
             wrong[i - start] = bad
+        # By no name of its own, which would keep the last one beside the next.
         size += len(items[-1]) if isinstance(items[-1], str) else getattr(items[-1], "nbytes", 0)
         if size >= DECODED or i == len(where) - 1:
             yield _without(where.slice(start, len(items)), items, wrong)

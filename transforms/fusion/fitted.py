@@ -30,6 +30,9 @@ from transforms.fusion.nodes import (
     side_by_side,
 )
 
+Sides = tuple[tuple[tuple[str, ...], int], ...]
+"""Of each part of a vector that stands by itself: its modalities, and where it ends."""
+
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
@@ -57,17 +60,14 @@ class Fusion:
         found: dict[str, tuple[int, int]] = {}
         start = 0
         for head in self.heads:
-            for part in side_by_side(head) if isinstance(head, Node) else [head]:
+            for part in _standing(head):
                 found[part.name] = (start, start + part.width)
                 start += part.width
         return found
 
-    def sides(self, head: str) -> tuple[tuple[tuple[str, ...], int], ...]:
-        """Of each part that stands by itself in a head's vector: its modalities, and its
-        past-the-last dimension there.
-        """
-        own = next(one for one in self.heads if one.name == head)
-        parts: list[Node | Network] = list(side_by_side(own)) if isinstance(own, Node) else [own]
+    def sides(self, name: str) -> Sides:
+        """Of the vector of a head."""
+        parts = _standing(next(head for head in self.heads if head.name == name))
         ends = np.cumsum([part.width for part in parts]).tolist()
         return tuple((tuple(p.modalities), end) for p, end in zip(parts, ends, strict=True))
 
@@ -133,6 +133,11 @@ class Fusion:
         """
         conditional = conditional_of(arrays, meta["conditional"])
         return cls(list(meta["names"]), nodes_of(arrays, meta["heads"]), conditional)
+
+
+def _standing(head: Node | Network) -> list[Node | Network]:
+    """The parts of a head that stand by themselves in its vector."""
+    return list(side_by_side(head)) if isinstance(head, Node) else [head]
 
 
 def fusion_of(network: Network) -> Fusion:

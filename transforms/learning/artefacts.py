@@ -26,13 +26,14 @@ _BOOSTED = {
     _TREE,
     "sklearn._loss.link.Interval",
 }
+_GAUSSIAN = "transforms.learning.gaussian.GaussianClassifier"
 _MODELS: dict[str, set[str]] = {
     "sklearn.linear_model._logistic.LogisticRegression": set(),
     "sklearn.discriminant_analysis.LinearDiscriminantAnalysis": set(),
     "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis": set(),
     "sklearn.naive_bayes.GaussianNB": set(),
     "sklearn.linear_model._ridge.Ridge": set(),
-    "transforms.learning.gaussian.GaussianClassifier": set(),
+    _GAUSSIAN: {_GAUSSIAN},  # skops knows what is scikit-learn's, and not our own
     "sklearn.dummy.DummyClassifier": set(),  # where all rows that have a modality are of one class
     f"{_TREES}.gradient_boosting.HistGradientBoostingClassifier": {
         *_BOOSTED,
@@ -125,14 +126,14 @@ def load_estimator(data: bytes) -> Any:
         own = _MODELS.get(model, set())
         refused = (({model} - set(_MODELS)) | (types - _PARTS - own)) | (loaders - _LOADERS)
         if not refused:
-            refused = set(get_untrusted_types(data=data)) - own - {model}
+            refused = set(get_untrusted_types(data=data)) - own
         if refused:
             raise ValueError(
                 "the model file is refused: it holds "
                 + ", ".join(sorted(refused))
                 + ", which no model of Sensorium contains; train again, or find the right file"
             )
-        loaded = loads(data, trusted=[_TREE] if _TREE in own else [model])
+        loaded = loads(data, trusted=[name for name in (_TREE, _GAUSSIAN) if name in own])
         if _TREE in own:
             _check_trees(loaded)
         return loaded

@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-Task = Literal["classification", "regression"]
+from transforms.fusion.fitted import Sides
 
-Sides = tuple[tuple[tuple[str, ...], int], ...]
-"""Of each part of a vector that stands by itself: its modalities, and where it ends."""
+Task = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True)

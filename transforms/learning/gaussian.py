@@ -4,6 +4,7 @@ for rows that lack modalities.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -152,34 +153,15 @@ class GaussianClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """float64[n, k] of float[n, D], where parts that a row lacks are NaN."""
-        starts = [0, *self.ends_[:-1].tolist()]
-        blocks = {
-            str(i): X[:, start:stop]
-            for i, (start, stop) in enumerate(zip(starts, self.ends_.tolist(), strict=True))
-        }
-        return self._distribution().posteriors(blocks, ~np.isnan(X[:, starts]))
+        blocks, here = _parts(X, self.ends_.tolist())
+        dims = {name: block.shape[1] for name, block in blocks.items()}
+        names = tuple(map(str, self.classes_))
+        known = Gaussian(dims, names, self.priors_, self.means_, self.covariance_)
+        return known.posteriors(blocks, here)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The most probable classes."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
-
-    def _distribution(self) -> Gaussian:
-        """It keeps what follows for each combination of parts, so it is made once."""
-        known = getattr(self, "_known", None)
-        if known is None:
-            widths = np.diff(self.ends_, prepend=0).tolist()
-            dims = {str(i): width for i, width in enumerate(widths)}
-            names = tuple(map(str, self.classes_))
-            known = Gaussian(dims, names, self.priors_, self.means_, self.covariance_)
-            self._known = known
-        return known
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is saved: not what follows from it."""
-        return {name: value for name, value in vars(self).items() if name != "_known"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
 
 def fit_with_gaps(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
@@ -188,16 +170,11 @@ def fit_with_gaps(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
     Parts that a row lacks are NaN in `rows.values`.
     """
     classes, codes, counts = np.unique(rows.y, return_inverse=True, return_counts=True)
-    starts = [0, *rows.ends[:-1]]
-    here = ~np.isnan(rows.values[:, starts])
+    blocks, here = _parts(rows.values, rows.ends)
     if not here.any():  # nothing is known of any row but its class
         only = DummyClassifier(strategy="prior").fit(rows.values, rows.y)
         only.n_features_in_ = rows.dimensions
         return [Fitted(only) for _ in options]
-    blocks = {
-        str(i): rows.values[:, start:stop]
-        for i, (start, stop) in enumerate(zip(starts, rows.ends, strict=True))
-    }
     names = tuple(f"{c:09d}" for c in range(len(classes)))  # statistics sort them
     known = collect([Counted(blocks, here, np.zeros(len(codes), int), codes, names)])
     found = []
@@ -210,6 +187,15 @@ def fit_with_gaps(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
         model.n_features_in_ = rows.dimensions
         found.append(Fitted(model))
     return found
+
+
+def _parts(X: np.ndarray, ends: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The parts of vectors by their number, float[n, d], and bool[n, p]: those that are not NaN."""
+    starts = [0, *ends[:-1]]
+    blocks = {
+        str(i): X[:, start:stop] for i, (start, stop) in enumerate(zip(starts, ends, strict=True))
+    }
+    return blocks, ~np.isnan(X[:, starts])
 
 
 def _priors(counts: np.ndarray, chosen: dict[str, Any]) -> np.ndarray:

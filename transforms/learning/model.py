@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from transforms.fusion.fitted import Sides
 from transforms.learning.calibration import Temperature
-from transforms.learning.fitting import Sides
 from transforms.learning.judging import FittedDecision, calibrated
 from transforms.learning.nested import head_output, with_gaps
 

@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from transforms.fusion.fitted import Sides
 from transforms.fusion.trees import Part
 from transforms.learning.candidates import NETWORK, Candidate, fit_rows, reads_gaps
-from transforms.learning.fitting import Gaps, Sides
+from transforms.learning.fitting import Gaps
 from transforms.learning.linear import estimator_of
 from transforms.learning.network.jobs import BLOCKS, block_of
 from transforms.learning.problem import Problem

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.fusion.decisions import prior_of
-from transforms.fusion.fitted import Fusion
+from transforms.fusion.fitted import Fusion, Sides
 from transforms.fusion.network import Network
 from transforms.fusion.trees import Part
 from transforms.learning import metrics
-from transforms.learning.fitting import Sides, Task
+from transforms.learning.fitting import Task
 
 Fuse = Callable[[np.ndarray, Part], Fusion]
 

@@ -128,17 +128,13 @@ def fit_jobs(
     for j in range(n):
         one = {name: array[j] for name, array in arrays.items()}
         if found.classes is None or not deep.auxiliary:  # only training asks these heads
-            one = {name: a for name, a in one.items() if not _of_modality_head(name)}
+            one = {m: a for m, a in one.items() if not m.endswith(("/head", "/head_bias"))}
         weights = _weights(stream, found, one, scales[n + j], known[n + j])
         name = "+".join(found.modalities)
         network = Network(name, found.modalities, deep.pooling, weights)
         loss_j = float(best[j]) if np.isfinite(best[j]) and count[j] else None
         fitted.append(Fitted(network, int(taken[j]), loss_j))
     return fitted
-
-
-def _of_modality_head(name: str) -> bool:
-    return name.endswith(("/head", "/head_bias"))
 
 
 def batch_size(rows: int) -> int:
