@@ -23,13 +23,22 @@ from transforms.predict import Predict
 from transforms.split import splits_of
 
 
-def build(pipeline: beam.Pipeline, plan: Plan, upto: str = "fuse") -> None:
+def build(
+    pipeline: beam.Pipeline, plan: Plan, upto: str = "fuse", scratch: str | None = None
+) -> None:
     """Add the flow to a pipeline, up to and including a step.
 
     What is already done in the output, from the same recipe and inputs, is not done again.
+
+    Args:
+        pipeline: that runs it.
+        plan: of the run.
+        upto: ingest, extract or fuse.
+        scratch: a folder that all workers share, for manifest rows on their way; without one they
+            go through the runner's shuffle.
     """
     names = plan.branches
-    rows = pipeline | "Read" >> ReadRows(plan) | "Buckets" >> beam.GroupByKey()
+    rows = pipeline | "Read" >> ReadRows(plan, scratch) | "Buckets" >> beam.GroupByKey()
     branches = rows | "Modalities" >> beam.Partition(
         lambda grouped, _: names.index(grouped[0][0]), len(names)
     )

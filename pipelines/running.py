@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,7 +113,7 @@ def runner(
     """
     if options.runner:
         started()
-        yield lambda plan, upto: _guarded(plan, upto, list(options.args), None, submitted)
+        yield lambda plan, upto: _guarded(plan, upto, list(options.args), None, None, submitted)
         return
     import_for_workers(plan)
     count = worker_count(options)
@@ -125,19 +126,40 @@ def runner(
         args.append(f"--direct_num_workers={count}")
 
         def run(plan: Plan, upto: str) -> None:
-            with serving(pool) as local:
-                _guarded(plan, upto, args, local, submitted)
+            with scratch_folder(plan.output) as scratch, serving(pool) as local:
+                _guarded(plan, upto, args, local, scratch, submitted)
 
         yield run
     finally:
         pool.close()
 
 
+@contextmanager
+def scratch_folder(output: str) -> Iterator[str]:
+    """A folder that local workers share for the time of a graph: in the output if that is local."""
+    if not storage.is_local(output):
+        with tempfile.TemporaryDirectory(prefix="sensorium-") as folder:
+            yield folder
+        return
+    folder = storage.local(Layout(output, 1).scratch)
+    storage.remove_tree(folder)  # that of a run which was killed
+    os.makedirs(folder)
+    try:
+        yield folder
+    finally:
+        storage.remove_tree(folder)
+
+
 def _guarded(
-    plan: Plan, upto: str, args: list[str], runner: object | None, submitted: Callable[[str], None]
+    plan: Plan,
+    upto: str,
+    args: list[str],
+    runner: object | None,
+    scratch: str | None,
+    submitted: Callable[[str], None],
 ) -> None:
     try:
-        _run(plan, upto, args, runner, submitted)
+        _run(plan, upto, args, runner, scratch, submitted)
     except (DataError, StorageError, WorkerDied, RunFailed, KeyboardInterrupt):
         raise
     except Exception as error:
@@ -146,7 +168,12 @@ def _guarded(
 
 
 def _run(
-    plan: Plan, upto: str, args: list[str], runner: object | None, submitted: Callable[[str], None]
+    plan: Plan,
+    upto: str,
+    args: list[str],
+    runner: object | None,
+    scratch: str | None,
+    submitted: Callable[[str], None],
 ) -> None:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -164,7 +191,7 @@ def _run(
 
     views: dict[type[Any], Any] = {}
     pipeline = beam.Pipeline(runner=runner, options=Options(args))
-    build(pipeline, plan, upto)
+    build(pipeline, plan, upto, scratch)
     gc.enable()
     storage.remove(Layout(plan.output, plan.buckets).begun)
     result = pipeline.run()

@@ -11,6 +11,7 @@ model/                               the trained model: model.json, and its esti
 predictions/                         out-of-fold and test predictions, or those of `predict`
 report/                              audit.json, metrics.json, index.html
 receipts/<step>/<modality>/          one a step and bucket: what is done, and from what
+scratch/                             rows on their way between local workers, while they are at work
 run.log, launcher.log                what Beam and workers said, and a detached launcher
 job.json                             who is or was at work on it: what `sensorium status` reads
 """
@@ -132,6 +133,11 @@ class Layout:
     def begun(self) -> str:
         """The sign that a worker of the last run was there."""
         return self.at("receipts", "begun.json")
+
+    @property
+    def scratch(self) -> str:
+        """Where local workers put what only they pass on to each other."""
+        return self.at("scratch")
 
     @property
     def state(self) -> str:

@@ -19,18 +19,17 @@ from schemas.plan import Plan
 from schemas.receipts import Receipt
 from transforms.records.ingesting import ingest_bucket, source_of
 from transforms.records.keys import buckets
+from transforms.records.packing import Pack, packing, unpack
 from transforms.records.sources import Part, parts, read_part
 
 Bucketed = tuple[tuple[str, int], bytes]
-"""((modality, bucket), rows as an Arrow stream, or nothing)."""
+"""((modality, bucket), packed rows, or nothing)."""
 
 BLOCKS = 1024
 """Blocks of consecutive buckets that rows are cut into first, where there are very many buckets."""
 
 MOST_BUCKETS = 4096
 """Most buckets that rows are cut into at once: a batch of 65,536 rows gives each at least 16."""
-
-ROWS_FOR_ZSTD = 512
 
 GATHERED = 131_072
 """Rows of a block that are cut into buckets at once."""
@@ -49,11 +48,15 @@ class ReadRows(beam.PTransform):
     With a million buckets a batch of rows would fall into as many elements as it has rows, each
     larger than its row. So where there are more than `MOST_BUCKETS`, rows go by blocks of buckets
     first, and each block is cut into its buckets once its rows are together.
+
+    Args:
+        plan: of the run.
+        scratch: a folder that all workers share, to which rows go in place of a shuffle; or None.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, scratch: str | None) -> None:
         super().__init__()
-        self.plan = plan
+        self.plan, self.scratch = plan, scratch
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         return (
@@ -61,17 +64,18 @@ class ReadRows(beam.PTransform):
             | beam.Impulse()
             | "Parts" >> beam.FlatMap(parts_of, self.plan, versions()).with_output_types(Work)
             | "Spread" >> beam.GroupByKey()  # so that workers share the parts
-            | "Read" >> beam.FlatMap(read_bucketed, self.plan).with_output_types(Bucketed)
-            | CutBlocks(self.plan)
+            | "Read"
+            >> beam.FlatMap(read_bucketed, self.plan, self.scratch).with_output_types(Bucketed)
+            | CutBlocks(self.plan, self.scratch)
         )
 
 
 class CutBlocks(beam.PTransform):
     """Rows by block of buckets in, by bucket out; of few buckets each is a block of its own."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, scratch: str | None) -> None:
         super().__init__()
-        self.plan = plan
+        self.plan, self.scratch = plan, scratch
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
         if block_size(self.plan) == 1:
@@ -79,7 +83,7 @@ class CutBlocks(beam.PTransform):
         return (
             rows
             | "Blocks" >> beam.GroupByKey()
-            | "Cut" >> beam.FlatMap(cut_block, self.plan).with_output_types(Bucketed)
+            | "Cut" >> beam.FlatMap(cut_block, self.plan, self.scratch).with_output_types(Bucketed)
         )
 
 
@@ -128,7 +132,7 @@ def parts_of(_: bytes, plan: Plan, launcher: dict[str, str]) -> Iterator[Work]:
 
 
 def read_bucketed(
-    numbered: tuple[int, Iterable[tuple[str, Part | None, bool]]], plan: Plan
+    numbered: tuple[int, Iterable[tuple[str, Part | None, bool]]], plan: Plan, scratch: str | None
 ) -> Iterator[Bucketed]:
     """Rows of one part of a source, cut by block of buckets."""
     ((name, part, first),) = numbered[1]
@@ -138,9 +142,10 @@ def read_bucketed(
             yield (name, block), b""
     if part is None:
         return
-    for table in read_part(source_of(plan, name), part):
-        for block, rows in cut(table, buckets(table.column("key"), plan.buckets) // size):
-            yield (name, block), to_blob(rows)
+    with packing(scratch) as pack:
+        for table in read_part(source_of(plan, name), part):
+            for block, rows in cut(table, buckets(table.column("key"), plan.buckets) // size):
+                yield (name, block), pack(rows)
 
 
 def cut(table: pa.Table, number: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
@@ -155,46 +160,31 @@ def cut(table: pa.Table, number: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
         yield int(number[start]), rows.slice(start, stop - start)
 
 
-def cut_block(grouped: tuple[tuple[str, int], Iterable[bytes]], plan: Plan) -> Iterator[Bucketed]:
+def cut_block(
+    grouped: tuple[tuple[str, int], Iterable[bytes]], plan: Plan, scratch: str | None
+) -> Iterator[Bucketed]:
     """Rows of one block, cut by bucket: an empty element for each bucket, then its rows."""
     (name, block), blobs = grouped
     size = block_size(plan)
     for bucket in range(block * size, (block + 1) * size):
         yield (name, bucket), b""
-    yield from cut_gathered(name, blobs, plan)
+    with packing(scratch) as pack:
+        yield from cut_gathered(name, blobs, plan, pack)
 
 
-def cut_gathered(name: str, blobs: Iterable[bytes], plan: Plan) -> Iterator[Bucketed]:
+def cut_gathered(name: str, blobs: Iterable[bytes], plan: Plan, pack: Pack) -> Iterator[Bucketed]:
     """Rows cut by bucket, `GATHERED` at a time: so a bucket's share of them is worth an element."""
     tables: list[pa.Table] = []
     gathered = 0
     for blob in chain(blobs, [None]):
         if blob:
-            tables.append(from_blob(blob))
+            tables.append(unpack(blob))
             gathered += len(tables[-1])
         if tables and (blob is None or gathered >= GATHERED):
             table = pa.concat_tables(tables)
             for bucket, rows in cut(table, buckets(table.column("key"), plan.buckets)):
-                yield (name, bucket), to_blob(rows)
+                yield (name, bucket), pack(rows)
             tables, gathered = [], 0
-
-
-def to_blob(rows: pa.Table) -> bytes:
-    """Rows as a compressed Arrow stream: a local runner keeps what it shuffles in memory."""
-    sink = pa.BufferOutputStream()
-    # Of few rows, setting zstd up takes ten times as long as all else; threads are no help either.
-    compression = "zstd" if len(rows) >= ROWS_FOR_ZSTD else "lz4"
-    options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
-    with pa.ipc.new_stream(sink, rows.schema, options=options) as stream:
-        stream.write_table(rows)
-    return sink.getvalue().to_pybytes()
-
-
-def from_blob(blob: bytes) -> pa.Table:
-    """What `to_blob` was given."""
-    options = pa.ipc.IpcReadOptions(use_threads=False)
-    with pa.ipc.open_stream(blob, options=options) as stream:
-        return stream.read_all()
 
 
 class Ingest(beam.PTransform):
@@ -211,5 +201,5 @@ class Ingest(beam.PTransform):
 def ingest_grouped(grouped: tuple[tuple[str, int], Iterable[bytes]], plan: Plan) -> Receipt:
     """Records of one modality and bucket from its rows."""
     (name, bucket), blobs = grouped
-    tables = [from_blob(blob) for blob in blobs if blob]
+    tables = [unpack(blob) for blob in blobs if blob]
     return ingest_bucket(plan, name, bucket, tables)

@@ -46,9 +46,10 @@ from transforms.extractors.extracting import finish_fit, merge_fits
 from transforms.fusion.fusing import _merged, merge_statistics, statistics_size
 from transforms.fusion.grouping import merge_sizes
 from transforms.fusion.moments import Moments
-from transforms.ingest import block_size, cut, cut_gathered, to_blob
+from transforms.ingest import block_size, cut, cut_gathered
 from transforms.join import by_bucket, upstream_of
 from transforms.records.keys import buckets as bucket_of_key
+from transforms.records.packing import to_blob
 from transforms.records.sources import rows_schema
 from transforms.split import split_groups
 
@@ -195,7 +196,7 @@ def part_rows(folder: Path, plan: Plan) -> Found:
     block = replace(plan, buckets=size)
     blobs = [to_blob(rows) for table in tables for rows in batches(table, 64)]
     with Clock() as again:
-        second = list(cut_gathered("image", blobs, block))
+        second = list(cut_gathered("image", blobs, block, to_blob))
     told += (
         f"; again by block {again.seconds / 4 / count * 1e6:.2f} us a row, "
         f"{sum(len(blob) for _, blob in second) / 4 / count:.0f} B"

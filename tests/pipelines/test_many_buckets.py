@@ -32,6 +32,7 @@ from schemas.tables import read_table
 from transforms import ingest
 from transforms.audit import add_counts, audit_of, counts_of
 from transforms.fusion import fusing, grouping
+from transforms.records.packing import unpack
 
 RECIPE = """\
 name: many
@@ -70,7 +71,7 @@ def plan_of(folder: Path, output: Path) -> Plan:
 
 
 def run(plan: Plan) -> None:
-    _run(plan, "fuse", ["--runner=FnApiRunner"], None, lambda _: None)
+    _run(plan, "fuse", ["--runner=FnApiRunner"], None, None, lambda _: None)
 
 
 def steps(plan: Plan) -> set[str]:
@@ -145,19 +146,23 @@ def test_merged_in_levels_it_is_the_same(
     assert hashes(Path(levels.output), "fused", "fitted") == fused
 
 
-def test_rows_of_a_block_are_cut_as_all_at_once(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("put_away", [False, True], ids=["sent", "put away"])
+def test_rows_of_a_block_are_cut_as_all_at_once(
+    folder: Path, tmp_path: Path, put_away: bool
+) -> None:
+    scratch = str(tmp_path) if put_away else None
     plan = replace(plan_of(folder, tmp_path), buckets=8192)
     assert ingest.block_size(plan) == 8
     part = ingest.parts_of(b"", plan, ingest.versions())
     work = [(number, [one]) for number, one in part]
     blocks: dict[tuple[str, int], list[bytes]] = {}
     for one in work:
-        for key, blob in ingest.read_bucketed(one, plan):
+        for key, blob in ingest.read_bucketed(one, plan, scratch):
             blocks.setdefault(key, []).append(blob)
     assert set(blocks) == {(name, block) for name in plan.branches for block in range(1024)}
     found: dict[tuple[str, int], list[bytes]] = {}
     for grouped in blocks.items():
-        for key, blob in ingest.cut_block(grouped, plan):
+        for key, blob in ingest.cut_block(grouped, plan, scratch):
             found.setdefault(key, []).append(blob)
     assert set(found) == {(n, b) for n in plan.branches for b in range(8192)}
     keys = [
@@ -165,9 +170,10 @@ def test_rows_of_a_block_are_cut_as_all_at_once(folder: Path, tmp_path: Path) ->
         for (name, bucket), blobs in found.items()
         for blob in blobs
         if blob and name == "note"
-        for key in ingest.from_blob(blob).column("key").to_pylist()
+        for key in unpack(blob).column("key").to_pylist()
     ]
     assert sorted(key for _, key in keys) == sorted(f"k{i}" for i in range(400))
+    assert bool(list(tmp_path.glob("*.rows"))) == put_away
     where = ingest.buckets(pa.array([key for _, key in keys]), 8192)
     assert where.tolist() == [bucket for bucket, _ in keys]
 
