@@ -119,24 +119,25 @@ def runner(
     count = worker_count(options)
     log = log_path(plan.output)
     gc.freeze()  # else collections in the workers would copy every page they share
-    pool = WorkerPool(count * graphs, lambda: _prepare_worker(log), log)
-    try:
-        started()
-        args = [a for a in options.args if not a.startswith("--direct_num_workers")]
-        args.append(f"--direct_num_workers={count}")
+    with scratch_folder(plan.output) as scratch:
+        pool = WorkerPool(count * graphs, lambda: _prepare_worker(log), log)
+        try:
+            started()
+            args = [a for a in options.args if not a.startswith("--direct_num_workers")]
+            args.append(f"--direct_num_workers={count}")
 
-        def run(plan: Plan, upto: str) -> None:
-            with scratch_folder(plan.output) as scratch, serving(pool) as local:
-                _guarded(plan, upto, args, local, scratch, submitted)
+            def run(plan: Plan, upto: str) -> None:
+                with serving(pool) as local:
+                    _guarded(plan, upto, args, local, scratch, submitted)
 
-        yield run
-    finally:
-        pool.close()
+            yield run
+        finally:
+            pool.close()  # before the folder goes, in which a worker might be writing
 
 
 @contextmanager
 def scratch_folder(output: str) -> Iterator[str]:
-    """A folder that local workers share for the time of a graph: in the output if that is local."""
+    """A folder that local workers share while they are there: in the output if that is local."""
     if not storage.is_local(output):
         with tempfile.TemporaryDirectory(prefix="sensorium-") as folder:
             yield folder

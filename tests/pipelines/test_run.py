@@ -191,7 +191,12 @@ def test_deleted_files_are_made_again(copy: Path) -> None:
     before = hashes(copy / "output")
     for name in ("features/note", "fused"):
         next((copy / "output" / name).glob("*.parquet")).unlink()
+    scratch = copy / "output/scratch"  # what a killed run's workers wanted to pass on
+    assert not scratch.exists()
+    scratch.mkdir()
+    (scratch / "old.rows").touch()
     must(*run)
+    assert not scratch.exists()
     assert hashes(copy / "output") == before
 
 
