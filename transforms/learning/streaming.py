@@ -256,7 +256,7 @@ def _linear(
     """Linear models on modalities side by side; `fusion` made the data set's vectors, if so."""
     fuse = recipe.fuse
     assert isinstance(fuse, Concatenate | Deep)
-    scale: Scale = fuse.scale
+    scale: Scale = fuse.scale_alone if isinstance(fuse, Deep) else fuse.scale
     missing, job = recipe.join.missing, _Job(problem, names, candidates)
     assert missing != "conditional"
     shrinkage = None
