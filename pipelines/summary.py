@@ -55,9 +55,9 @@ def describe_fuse(fuse: Options) -> str:
     """A strategy in a few words."""
     if isinstance(fuse, Compare):
         return f"compare {', '.join(fuse.strategies)}"
-    assert isinstance(fuse, Strategy)
     if isinstance(fuse, Deep):
         return f"deep, {fuse.dimension} dimensions, {fuse.pooling} pooling, scale: {fuse.scale}"
+    assert isinstance(fuse, Strategy)
     words = [str(getattr(fuse, "method", ""))]
     if getattr(fuse, "of", None) == "decisions":
         words.append(f"decisions by the {getattr(fuse, 'rule', '')} rule")

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from schemas.options.base import FieldError, Options, UnknownName
 
 Scale = Literal["standard", "block", "none"]
+NetworkScale = Literal["tails", "standard", "block", "none"]
 Rule = Literal["mean", "product"]
 Learned = Literal["scores", "error_covariance", "stacking"]
 
@@ -30,7 +31,7 @@ _RULE = (
 
 
 class Strategy(Options):
-    """What all strategies have."""
+    """What all strategies have but `deep`, whose networks scale in a way of their own."""
 
     scale: Scale = Field(default="standard", description=_SCALE)
     keep_modalities: bool = Field(
@@ -153,7 +154,7 @@ class Hierarchical(Strategy):
     )
 
 
-class Deep(Strategy):
+class Deep(Options):
     """A network of one token a modality, masked fusion of those present, and a joint head.
 
     It is trained on the labels. The fused vector is the one that its joint head reads, with what
@@ -161,6 +162,15 @@ class Deep(Strategy):
     """
 
     method: Literal["deep"] = Field(description=_METHOD)
+    scale: NetworkScale = Field(
+        default="tails",
+        description="tails: each dimension to mean 0 and the same fourth moment, so that what few "
+        "rows have counts less than with standard, each modality to a mean squared length equal "
+        f"to its number of dimensions; {_SCALE}",
+    )
+    keep_modalities: bool = Field(
+        default=False, description="Also write each modality's own features"
+    )
     dimension: int = Field(
         default=64,
         ge=4,
@@ -191,6 +201,11 @@ class Deep(Strategy):
         default=100, ge=1, description="Most passes over the rows; an inner fold says when to stop"
     )
     seed: int = Field(default=0, ge=0, description="Another seed, other initial weights and draws")
+
+    @property
+    def scale_alone(self) -> Scale:
+        """For the models of each modality alone that a network is seen beside."""
+        return "standard" if self.scale == "tails" else self.scale
 
 
 def concatenate_is_the_default(value: Any) -> Any:

@@ -74,6 +74,8 @@ def test_its_model_predicts_new_records(folder: Path, tmp_path: Path) -> None:
         ("{naive_bayes: {smoothing: [0.1]}}", 1e-4),
         ("{naive_bayes: {smoothing: [0.1], class_weight: balanced}}", 1e-4),
         ("{lda: {shrinkage: [0.1], class_weight: balanced}}", 1e-4),
+        ("{qda: {components: [3], shrinkage: [0.1]}}", 1e-3),
+        ("{qda: {components: [3], shrinkage: [0.1], class_weight: balanced}}", 1e-3),
         ("{logistic: {C: [0.1], class_weight: balanced}}", None),
     ],
 )

@@ -207,6 +207,17 @@ def test_several_modalities_are_needed(folder: Path, method: str) -> None:
     )
 
 
+def test_networks_scale_in_a_way_of_their_own(folder: Path) -> None:
+    recipe = load(f"{GOOD}fuse: {{method: compare, strategies: {{a: {{}}, b: {{method: deep}}}}}}")
+    assert isinstance(recipe.fuse, Compare)
+    assert [one.scale for one in recipe.fuse.strategies.values()] == ["standard", "tails"]
+    assert dump_recipe(load(f"{GOOD}fuse: {{method: deep}}")).count("scale: tails\n") == 1
+    for method in ("concatenate", "average", "weighted", "hierarchical"):
+        assert "fuse.scale: must be one of standard, block, none, got 'tails'" in problems(
+            f"{GOOD}fuse: {{method: {method}, scale: tails}}"
+        )
+
+
 def test_conditional_means_need_features_of_several_modalities(folder: Path) -> None:
     for fuse in (
         "{method: average, of: decisions}",

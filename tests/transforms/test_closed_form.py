@@ -21,8 +21,11 @@ from transforms.fusion.components import axes_of_covariance
 from transforms.fusion.statistics import ClassMoments, Statistics
 from transforms.fusion.strategies import Learnt, assemble, fit_pass, fit_rows
 from transforms.fusion.trees import tree_of
+from transforms.learning.candidates import Candidate
+from transforms.learning.candidates import fit_rows as in_memory
 from transforms.learning.closed_form import (
     Model,
+    Whitened,
     lda,
     naive_bayes,
     normal_equations,
@@ -72,7 +75,7 @@ def test_priors_are_a_matter_of_the_scores_alone(rows: Rows, classes: ClassMomen
     for fit_one in (
         lambda priors=None: lda(classes, 0.1, priors),
         lambda priors=None: naive_bayes(classes, priors=priors),
-        lambda priors=None: qda(classes, 0.1, 0.1, priors),
+        lambda priors=None: qda(Whitened.of(classes, 9), 5, 0.1, priors),
     ):
         np.testing.assert_allclose(
             fit_one(priors).decision(x), fit_one().decision(x) + change, rtol=1e-9
@@ -88,29 +91,31 @@ def test_naive_bayes(rows: Rows, classes: ClassMoments, smoothing: float) -> Non
     np.testing.assert_allclose(model.decision(x), theirs.predict_joint_log_proba(x), rtol=1e-8)
 
 
-@pytest.mark.parametrize("shrinkage", [0.0, 0.3])
-def test_qda(rows: Rows, classes: ClassMoments, shrinkage: float) -> None:
+def test_qda_without_shrinkage_is_that_of_scikit_learn(rows: Rows, classes: ClassMoments) -> None:
     x = matrix(rows)
-    theirs = QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage).fit(x, rows.y)
-    model = qda(classes, 0.0, shrinkage)
-    np.testing.assert_allclose(model.predict_proba(x), theirs.predict_proba(x), atol=1e-8)
-    np.testing.assert_allclose(model.decision(x), theirs.decision_function(x), rtol=1e-8)
-
-
-def test_qda_of_components(rows: Rows, known: Statistics, classes: ClassMoments) -> None:
-    axes = axes_of_covariance(known.moments().covariance(), np.ones(9), 3)
-    x = matrix(rows) @ axes.T
     theirs = QuadraticDiscriminantAnalysis(solver="eigen").fit(x, rows.y)
-    model = qda(classes.projected(axes), 0.0, 0.0)
+    model = qda(Whitened.of(classes, 9), 9, 0.0)
     np.testing.assert_allclose(model.predict_proba(x), theirs.predict_proba(x), atol=1e-8)
 
 
-def test_qda_with_one_covariance_is_lda(rows: Rows, classes: ClassMoments) -> None:
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("components", [3, 9, 100])
+def test_qda_is_that_of_the_rows(
+    rows: Rows, classes: ClassMoments, components: int, shrinkage: float
+) -> None:
+    options = {"components": components, "shrinkage": shrinkage}
     x = matrix(rows)
-    found, expected = qda(classes, 1.0, 0.2), lda(classes, 0.2)
-    np.testing.assert_allclose(found.predict_proba(x), expected.predict_proba(x), atol=1e-10)
-    with pytest.raises(ValueError, match="collect them by `class`"):
-        qda(collect([rows]).by_class(), 0.0, 0.1)
+    (theirs,) = in_memory([Candidate("qda", options)], x, rows.y)
+    # Of more components the first are the same.
+    model = qda(Whitened.of(classes, components + 2), components, shrinkage)
+    np.testing.assert_allclose(
+        model.predict_proba(x), theirs.estimator.predict_proba(x), rtol=1e-8, atol=1e-8
+    )
+
+
+def test_qda_needs_the_moments_of_each_class(rows: Rows) -> None:
+    with pytest.raises(ValueError, match="only pooled second moments"):
+        Whitened.of(collect([rows]).by_class(), 3)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1e-3, 10.0, 1e5])
@@ -135,7 +140,7 @@ def models(known: Statistics, told: Rows) -> list[Model]:
     return [
         lda(classes, 0.1),
         naive_bayes(classes),
-        qda(classes, 0.2, 0.1),
+        qda(Whitened.of(classes, 5), 5, 0.1),
         ridge(normal_equations(known), 1.0),
         regression,
     ]
@@ -163,7 +168,7 @@ def test_nothing_varies_within_classes() -> None:
     x = np.repeat(np.array([[1.0, 2.0], [3.0, 4.0]]), 10, axis=0).astype(np.float32)
     same = Rows({"a": x}, np.ones((20, 1), bool), np.zeros(20), np.repeat([0, 1], 10), ("p", "q"))
     classes = collect([same], "class").by_class()
-    for model in (lda(classes, 0.1), naive_bayes(classes), qda(classes, 0.0, 0.0)):
+    for model in (lda(classes, 0.1), naive_bayes(classes), qda(Whitened.of(classes, 2), 2, 0.0)):
         assert (model.predict_proba(x).argmax(axis=1) == same.y).all()
 
 

@@ -1,8 +1,8 @@
 """Models that are fitted to second moments alone, with no further look at the rows.
 
-`lda`, `naive_bayes` and `qda` want moments by class (`Statistics.by_class`, perhaps `projected`),
-`ridge` wants `normal_equations`; they know the rows as these statistics do: filled, scaled, of a
-subset. How much to shrink is chosen by `curves`.
+`lda` and `naive_bayes` want moments by class (`Statistics.by_class`), `qda` those along `Whitened`
+axes, `ridge` wants `normal_equations`; they know the rows as these statistics do: filled, scaled,
+of a subset. How much to shrink is chosen by `curves`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from scipy.linalg import eigh, lstsq, solve
 from scipy.special import log_softmax
 
 from schemas.recipe import TARGET
+from transforms.fusion.components import axes_of_covariance
 from transforms.fusion.nodes import in_blocks
 from transforms.fusion.statistics import ClassMoments, Statistics
 
-SMALLEST_SHARE = 1e-10
-"""Of the mean variance: no class is taken to vary less than that in any direction."""
+SMALLEST_SCALING = 1e-6
+"""Of the variance of a class along one of its axes, as a share of that of all rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,28 +88,29 @@ class NaiveBayes:
 
 @dataclass(frozen=True, eq=False)
 class Quadratic:
-    """A normal distribution a class, each with its own covariance.
+    """A normal distribution a class, each with its own covariance, in a space of r axes.
 
     Attributes:
         mean: float64[k, D].
-        whitener: float64[k, D, D], W such that W W' is the inverse of the class's covariance.
-        log_determinant: float64[k], of the covariance.
+        rotation: float64[k, D, r], axes along which a class has no correlations.
+        variance: float64[k, r], of the class along them.
         log_prior: float64[k]; -inf for classes that cannot be.
     """
 
     mean: np.ndarray
-    whitener: np.ndarray
-    log_determinant: np.ndarray
+    rotation: np.ndarray
+    variance: np.ndarray
     log_prior: np.ndarray
 
     def decision(self, X: np.ndarray) -> np.ndarray:
         """float64[n, k], log of the joint density of row and class, up to a constant."""
-        constant = self.log_prior - 0.5 * self.log_determinant
+        constant = self.log_prior - 0.5 * np.log(self.variance).sum(axis=1)
+        whitener = self.rotation / np.sqrt(self.variance)[:, None, :]
 
         def density(rows: np.ndarray) -> np.ndarray:
             squares = [
-                np.square((rows - mean) @ whitener).sum(axis=1)
-                for mean, whitener in zip(self.mean, self.whitener, strict=True)
+                np.square((rows - mean) @ axes).sum(axis=1)
+                for mean, axes in zip(self.mean, whitener, strict=True)
             ]
             return constant - 0.5 * np.stack(squares, axis=1)
 
@@ -154,7 +156,7 @@ def lda(known: ClassMoments, shrinkage: float, priors: np.ndarray | None = None)
         own = lstsq(covariance, centred.T)[0].T
     coef = np.zeros_like(known.mean)
     coef[seen] = own
-    intercept = _log_prior(known, priors)
+    intercept = _log_prior(known.count, priors)
     intercept[seen] -= 0.5 * (own * centred).sum(axis=1) + own @ known.centre()
     return Linear(coef, intercept, "logits")
 
@@ -175,46 +177,74 @@ def naive_bayes(
     largest = float((known.square.sum(axis=0) + between).max(initial=0)) / known.count.sum()
     # Of classes without rows, and where nothing varies, any variance will do.
     variance = known.square / count + (smoothing * largest or 1.0)
-    return NaiveBayes(known.mean, variance, _log_prior(known, priors))
+    return NaiveBayes(known.mean, variance, _log_prior(known.count, priors))
+
+
+@dataclass(frozen=True, eq=False)
+class Whitened:
+    """Moments of classes along principal axes, divided by the deviation of all rows along them.
+
+    Attributes:
+        count: int64[k]; a class may have no rows.
+        mean: float64[k, D], of the features as they are.
+        axes: float64[r, D], most variance first.
+        each: float64[k, r, r], sums of products along the axes about the class's mean.
+    """
+
+    count: np.ndarray
+    mean: np.ndarray
+    axes: np.ndarray
+    each: np.ndarray
+
+    @classmethod
+    def of(cls, known: ClassMoments, components: int) -> Whitened:
+        """Along as many axes, or as many as there are.
+
+        Raises:
+            ValueError: only pooled matrices were collected.
+        """
+        between = np.sqrt(known.count)[:, None] * (known.mean - known.centre())
+        covariance = (known.within + between.T @ between) / known.count.sum()
+        axes = whitening(covariance, components)
+        each = known.projected(axes).each
+        assert each is not None
+        return cls(known.count, known.mean, axes, each)
+
+
+def whitening(covariance: np.ndarray, components: int) -> np.ndarray:
+    """Axes float64[r, D], r <= components, along which a covariance float64[D, D] becomes I."""
+    axes = axes_of_covariance(covariance.copy(), np.ones(len(covariance)), components)
+    return axes / np.sqrt(((axes @ covariance) * axes).sum(axis=1))[:, None]
 
 
 def qda(
-    known: ClassMoments, pooling: float, shrinkage: float, priors: np.ndarray | None = None
+    known: Whitened, components: int, shrinkage: float, priors: np.ndarray | None = None
 ) -> Quadratic:
-    """Quadratic discriminant analysis, regularised as in Friedman 1989.
+    """Quadratic discriminant analysis of whitened principal components.
 
-    Regularized discriminant analysis: a class's covariance C becomes (1 - p) C + p S, S being
-    the pooled one, and that (1 - s) C + s m I, m = trace(C) / D; all divided by numbers of rows.
+    A class has the covariance (1 - s) C + s I there; C is its own, divided by its count, and I
+    that of all rows (Friedman 1989, "Regularized discriminant analysis", with the covariance of
+    all rows as what is shrunk to). With s > 0 a class may have any number of rows, even one.
 
     Args:
-        known: with the matrix of each class.
-        pooling: p, 0 to 1.
+        known: along `components` axes or more.
+        components: that are looked at.
         shrinkage: s, 0 to 1.
         priors: float64[k]; by default the shares of the classes.
-
-    Raises:
-        ValueError: only pooled matrices were collected.
     """
-    if known.each is None:
-        raise ValueError("QDA needs the second moments of each class: collect them by `class`")
-    k, d = known.mean.shape
-    S = known.within / known.count.sum()
-    smallest = SMALLEST_SHARE * float(np.trace(S)) / d or 1.0
-    whitener, log_determinant = np.zeros((k, d, d)), np.zeros(k)
-    for i in np.flatnonzero(known.count):
-        C = (1 - pooling) * known.each[i] / known.count[i] + pooling * S
-        values, vectors = eigh(C)
-        values = (1 - shrinkage) * values + shrinkage * values.mean()
-        values = np.maximum(values, smallest)
-        whitener[i] = vectors / np.sqrt(values)
-        log_determinant[i] = np.log(values).sum()
-    return Quadratic(known.mean, whitener, log_determinant, _log_prior(known, priors))
+    own = known.each[:, :components, :components] / np.maximum(known.count, 1)[:, None, None]
+    variance, vectors = np.linalg.eigh(own)
+    # Without shrinkage a class of few rows has no extent in some direction, which must not make
+    # it infinitely unlikely.
+    variance = np.maximum((1 - shrinkage) * variance + shrinkage, SMALLEST_SCALING)
+    rotation = known.axes[:components].T @ vectors
+    return Quadratic(known.mean, rotation, variance, _log_prior(known.count, priors))
 
 
-def _log_prior(known: ClassMoments, priors: np.ndarray | None) -> np.ndarray:
+def _log_prior(count: np.ndarray, priors: np.ndarray | None) -> np.ndarray:
     """float64[k], -inf for classes without rows."""
-    shares = known.count.astype(np.float64) if priors is None else np.asarray(priors, np.float64)
-    shares = np.where(known.count > 0, shares, 0.0)
+    shares = count.astype(np.float64) if priors is None else np.asarray(priors, np.float64)
+    shares = np.where(count > 0, shares, 0.0)
     with np.errstate(divide="ignore"):
         return np.log(shares / shares.sum())
 

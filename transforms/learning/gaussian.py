@@ -16,9 +16,9 @@ from sklearn.naive_bayes import GaussianNB
 
 from transforms.fusion.collecting import Rows as Counted
 from transforms.fusion.collecting import collect
-from transforms.fusion.components import axes_of_covariance
 from transforms.fusion.em import fit_gaussian
 from transforms.fusion.missing import Gaussian
+from transforms.learning.closed_form import Quadratic, Whitened, qda, whitening
 from transforms.learning.fitting import Family, Fitted, Rows
 
 
@@ -82,43 +82,35 @@ def ledoit_wolf(rows: np.ndarray, S: np.ndarray, dimensions: int) -> float:
 
 
 def fit_qda(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
-    """Quadratic discriminant analysis for each number of components and shrinkage s.
+    """Quadratic discriminant analysis for each number of components and shrinkage.
 
-    In whitened principal components, whose covariance over all rows is I, a class has the
-    covariance (1 - s) S_c + s I; S_c is that of the class, divided by its count (Friedman 1989,
-    "Regularized discriminant analysis", with the covariance of all rows as what is shrunk to).
-    With s > 0 a class may have any number of rows, even one. The rotations of the model include
-    the components.
+    See `closed_form.qda`.
     """
     T = rows.values
     classes, codes, counts = np.unique(rows.y, return_inverse=True, return_counts=True)
     means = np.array([T[codes == c].mean(axis=0) for c in range(len(classes))])
-    most = max(chosen["components"] for chosen in options)
-    axes = axes_of_covariance(T.T @ T / len(T), np.ones(T.shape[1]), most).T
-    axes /= np.sqrt(((T @ axes) ** 2).mean(axis=0))  # to variance 1
-    whitened = (T - means[codes]) @ axes
+    axes = whitening(T.T @ T / len(T), max(chosen["components"] for chosen in options))
+    whitened = (T - means[codes]) @ axes.T
+    each = np.stack([own.T @ own for c in range(len(classes)) for own in [whitened[codes == c]]])
+    known = Whitened(counts, means, axes, each)
 
     found = []
     for chosen in options:
-        s, k = chosen["shrinkage"], chosen["components"]
-        model = QuadraticDiscriminantAnalysis(reg_param=s)
-        model.rotations_, model.scalings_ = [], []
-        for c in range(len(classes)):
-            own = whitened[codes == c, :k]
-            variances, vectors = np.linalg.eigh(own.T @ own / counts[c])
-            # Without shrinkage a class of few rows has no extent in some direction, which must
-            # not make it infinitely unlikely.
-            scaling = np.maximum((1 - s) * variances + s, SMALLEST_SCALING)
-            model.scalings_.append(scaling)
-            model.rotations_.append(axes[:, :k] @ vectors)
-        model.classes_, model.priors_, model.means_ = classes, _priors(counts, chosen), means
-        model.n_features_in_ = T.shape[1]
-        found.append(Fitted(model))
+        priors = _priors(counts, chosen)
+        model = qda(known, chosen["components"], chosen["shrinkage"], priors)
+        estimator = qda_of(model, chosen["shrinkage"])
+        estimator.classes_ = classes
+        found.append(Fitted(estimator))
     return found
 
 
-SMALLEST_SCALING = 1e-6
-"""Of the variance of a class along one of its axes, as a share of that of all rows."""
+def qda_of(model: Quadratic, shrinkage: float) -> QuadraticDiscriminantAnalysis:
+    """The scikit-learn estimator of a model, without its classes."""
+    estimator = QuadraticDiscriminantAnalysis(reg_param=shrinkage)
+    estimator.means_, estimator.priors_ = model.mean, np.exp(model.log_prior)
+    estimator.rotations_, estimator.scalings_ = list(model.rotation), list(model.variance)
+    estimator.n_features_in_ = model.mean.shape[1]
+    return estimator
 
 
 def fit_naive_bayes(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:

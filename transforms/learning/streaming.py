@@ -11,7 +11,7 @@ folds and 7 patterns. To make them takes one process less than three times as lo
 features (`infra.benchmarks.statistics`), which have to be read again for the predictions anyway.
 
 What is held is the statistics, the models and, of each row, its key, label and outputs. Models are
-linear or naive Bayes, on modalities side by side or on the vectors of networks that are trained
+those of `streamed`, on modalities side by side, or on the vectors of networks that are trained
 before; what is fitted for a fold has not seen its rows.
 """
 
@@ -19,11 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import SGDClassifier
-from sklearn.naive_bayes import GaussianNB
 
 from schemas.options.fuse import Concatenate, Deep, Scale
 from schemas.plan import Plan
@@ -31,17 +30,16 @@ from schemas.recipe import TARGET, Recipe
 from transforms.fusion.collecting import Rows, collect
 from transforms.fusion.fitted import Fusion, fusion_of
 from transforms.fusion.fusing import load_fusion, load_network
-from transforms.fusion.statistics import ClassMoments, Statistics
-from transforms.learning import closed_form
+from transforms.fusion.statistics import Statistics
 from transforms.learning.calibration import Temperature, fit_temperature
 from transforms.learning.candidates import NETWORK, Candidate, candidates_of
-from transforms.learning.closed_form import Linear, NaiveBayes
+from transforms.learning.closed_form import Linear
 from transforms.learning.curves import lda_curve, standardiser
 from transforms.learning.dataset import LabelledRows, labelled_rows, nothing_to_learn
-from transforms.learning.linear import estimator_of
 from transforms.learning.model import HeadModel, Model
 from transforms.learning.network.jobs import Job
 from transforms.learning.problem import Problem, TrainingSet
+from transforms.learning.streamed import Streamed, closed, estimator_for, fit_statistics
 from transforms.learning.training import Trained
 
 SHRINKAGES = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3)
@@ -97,7 +95,7 @@ def check_recipe(recipe: Recipe) -> None:
         raise CannotStream("fuse must be `concatenate` without `pca`, or `deep`")
     if recipe.join.missing == "conditional":
         raise CannotStream("join.missing must be `mean` or `zero`")
-    models = {"logistic", "lda", "naive_bayes", "ridge"}
+    models = {"logistic", "lda", "naive_bayes", "qda", "ridge"}
     named = {name for name, _ in recipe.train.models if getattr(recipe.train.models, name)}
     if named - models:
         raise CannotStream(
@@ -130,12 +128,14 @@ def train_streaming(plan: Plan, progress: Callable[[str], None]) -> Trained:
             known.append(LabelledRows(**{**vars(rows), "blocks": {}}))
             yield _counted(rows, task)
 
-    statistics = collect(parts())
+    candidates = candidates_of(recipe.train.models, task)
+    statistics = collect(
+        parts(), "class" if any(c.model == "qda" for c in candidates) else "pooled"
+    )
     problem = _problem(known, task)
     names = tuple(m.name for m in plan.modalities)
     deep = isinstance(recipe.fuse, Deep)
     sets = list(dict.fromkeys([names, *((name,) for name in names)]))
-    candidates = candidates_of(recipe.train.models, task)
     fusion = None if deep else load_fusion(plan.output)
     jobs = [_of_networks(plan, problem)] if deep else []
     jobs += [
@@ -181,8 +181,6 @@ def _problem(known: list[LabelledRows], task: Any) -> Problem:
 
     return Problem(TrainingSet(keys, labels, fold, fold < 0, {}, present, fit), task)
 
-
-Streamed: TypeAlias = Linear | NaiveBayes | SGDClassifier
 
 Vectors = Callable[[LabelledRows, tuple[str, ...]], np.ndarray]
 """float64[n, D] of some modalities of rows."""
@@ -258,7 +256,7 @@ def _linear(
     """Linear models on modalities side by side; `fusion` made the data set's vectors, if so."""
     fuse = recipe.fuse
     assert isinstance(fuse, Concatenate | Deep)
-    scale: Scale = fuse.scale
+    scale: Scale = fuse.scale_alone if isinstance(fuse, Deep) else fuse.scale
     missing, job = recipe.join.missing, _Job(problem, names, candidates)
     assert missing != "conditional"
     shrinkage = None
@@ -272,8 +270,7 @@ def _linear(
             scaler = _Scaler.of(fusion, names)
         job.vectors[fold] = scaler
         made = rest.filled(scaler.fill).scaled(scaler.shift, scaler.factor)
-        known = None if problem.classes is None else made.by_class()
-        job.models[fold] = [_fit(problem, c, made, known, shrinkage) for c in candidates]
+        job.models[fold] = fit_statistics(candidates, made, problem.classes, shrinkage)
     return job
 
 
@@ -296,49 +293,6 @@ def _of_networks(plan: Plan, problem: Problem) -> _Job:
     return job
 
 
-def _fit(
-    problem: Problem,
-    candidate: Candidate,
-    made: Statistics,
-    known: ClassMoments | None,
-    shrinkage: float | None,
-) -> Streamed:
-    """A candidate; `known` are the moments of classes, if there are any."""
-    if known is None:
-        return closed_form.ridge(closed_form.normal_equations(made), candidate.options["alpha"])
-    assert problem.classes is not None
-    at = [made.classes.index(c) for c in problem.classes.tolist()]  # the test may have others
-    balanced = candidate.options.get("class_weight") == "balanced"
-    priors = np.ones(len(known.count)) if balanced else None
-    if candidate.model == "lda":
-        given = candidate.options["shrinkage"]
-        own = shrinkage if given == "auto" else given
-        assert own is not None
-        model = closed_form.lda(known, own, priors)
-        return Linear(model.coef[at], model.intercept[at], model.output)
-    if candidate.model == "naive_bayes":
-        bayes = closed_form.naive_bayes(known, candidate.options["smoothing"], priors)
-        return NaiveBayes(bayes.mean[at], bayes.variance[at], bayes.log_prior[at])
-    alpha = 1 / (candidate.options["C"] * max(made.count, 1))
-    # Without averaging: steps shrink as 1 / t anyway, and an average remembers the first ones.
-    learner = SGDClassifier("log_loss", alpha=alpha, random_state=0, shuffle=True)
-    if balanced:  # what scikit-learn means by it, and one batch cannot tell
-        count = known.count[at]
-        weights = count.sum() / (max(int((count > 0).sum()), 1) * np.maximum(count, 1))
-        learner.class_weight = dict(enumerate(weights.tolist()))
-    return learner
-
-
-def closed(model: Streamed) -> Linear | NaiveBayes:
-    """A model of gradient descent as one whose probabilities are the softmax of its scores."""
-    if not isinstance(model, SGDClassifier):
-        return model
-    coef, intercept = model.coef_, model.intercept_
-    if len(coef) == 1:
-        coef, intercept = np.vstack([0 * coef, coef]), np.concatenate([[0.0], intercept])
-    return Linear(coef, intercept, "logits")
-
-
 def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Trained:
     test = problem.data.test
     reports: list[dict[str, Any]] = []
@@ -357,9 +311,7 @@ def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Train
         )
     (best, heat, output), whole = chosen[0], jobs[0]
     prior = problem.prior(problem.train)
-    estimator = _estimator(problem, whole.models[-1][best])
-    if problem.classes is not None:
-        estimator.classes_ = problem.classes
+    estimator = estimator_for(whole.models[-1][best], whole.candidates[best], problem.classes)
     head = "+".join(names)
     part = HeadModel(head, names, 0, estimator.n_features_in_, estimator, prior, heat)
     metrics: dict[str, Any] = {
@@ -387,14 +339,3 @@ def _report(problem: Problem, names: tuple[str, ...], jobs: list[_Job]) -> Train
     }
     model = Model(names, problem.classes, (part,), None)
     return Trained(metrics, problem.table(output), model)
-
-
-def _estimator(problem: Problem, model: Streamed) -> Any:
-    """The scikit-learn estimator of a model."""
-    known = closed(model)
-    if isinstance(known, Linear):
-        return estimator_of(known.coef, known.intercept, problem.classes is not None)
-    made = GaussianNB()
-    made.theta_, made.var_, made.class_prior_ = known.mean, known.variance, np.exp(known.log_prior)
-    made.n_features_in_ = known.mean.shape[1]
-    return made

@@ -115,7 +115,7 @@ def train(heads: Heads, fuse: Fuse) -> Trained:
     """
     problem, data = heads.problem, heads.problem.data
     fused = judge(heads, tree_of(fuse, data.modalities))
-    plain = Concatenate(scale=fuse.scale) if isinstance(fuse, Deep) else fuse
+    plain = Concatenate(scale=fuse.scale_alone) if isinstance(fuse, Deep) else fuse
     alone = {m: judge(heads, tree_of(plain, [m])) for m in data.modalities}
     model, output, converged = finish(heads, fused)
     reports = {"": _report(problem, fused, output, converged)}

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.options.fuse import Scale
+from schemas.options.fuse import NetworkScale
 from transforms.fusion.components import scaling
 from transforms.fusion.moments import Moments
 from transforms.learning.dataset import LabelledRows
 from transforms.learning.network.jobs import Job
 from transforms.learning.network.survey import Sight, Survey, fifth_of
+from transforms.learning.network.tails import Tailed, scaling_by_tails
 from transforms.learning.understanding import removal_masks
 
 KEPT_BYTES = 256 << 20
@@ -74,8 +75,10 @@ def _mean_and_deviation(known: Moments) -> tuple[float, float]:
     return float(known.mean[0]), float(np.sqrt(known.variance()[0])) or 1.0
 
 
-def scales_of(scale: Scale, known: Sequence[Moments]) -> list[np.ndarray]:
+def scales_of(scale: NetworkScale, known: Sequence[Tailed]) -> list[np.ndarray]:
     """What is subtracted from the features of each modality, and multiplied by: float64[2, d]."""
+    if scale == "tails":
+        return [np.stack(scaling_by_tails(one)) for one in known]
     found = [np.stack(scaling(scale, one)) for one in known]
     for one in found if scale == "none" else ():
         one[0] = 0

@@ -147,7 +147,10 @@ def _batch(steps: Any, rows: Rows, there: np.ndarray, counts: np.ndarray, noise:
 
 
 def _relative(
-    stream: Stream, scales: list[list[np.ndarray]], known: list[list[Moments]], numbers: bool
+    stream: Stream,
+    scales: list[list[np.ndarray]],
+    known: Sequence[Sequence[Moments]],
+    numbers: bool,
 ) -> tuple[Any, ...]:
     """What each network does to features and numbers in the stream's scale; see `Scaling`."""
     shifts, factors = [], []
@@ -165,7 +168,7 @@ def _weights(
     found: Survey,
     trained: dict[str, np.ndarray],
     scales: list[np.ndarray],
-    known: list[Moments],
+    known: Sequence[Moments],
 ) -> dict[str, np.ndarray]:
     """The weights of one network for features as they are, by the modalities' names."""
     weights: dict[str, np.ndarray] = {}

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.errors import DataError
-from transforms.fusion.moments import Moments, merge_all
 from transforms.learning.dataset import LabelledRows, nothing_to_learn
 from transforms.learning.network.jobs import Job
+from transforms.learning.network.tails import Tailed, merge_tails
 from transforms.records.keys import uniform
 
 FIFTHS = 5
@@ -41,7 +41,7 @@ class Survey:
     folds: tuple[int, ...]
     domains: tuple[str, ...]
     rows: dict[tuple[int, str], int]
-    moments: dict[tuple[int, str], list[Moments]]
+    moments: dict[tuple[int, str], list[Tailed]]
 
     def allowed(self, job: Job, inner: int | None = None) -> list[tuple[int, str]]:
         """The cells that a job sees, without an inner fold."""
@@ -52,10 +52,10 @@ class Survey:
             if fold not in job.folds and fold != inner and domain not in out
         ]
 
-    def known(self, job: Job, inner: int | None = None) -> list[Moments]:
+    def known(self, job: Job, inner: int | None = None) -> list[Tailed]:
         """Moments of the rows that a job sees."""
         cells = self.allowed(job, inner) or list(self.rows)
-        return [merge_all(parts) for parts in zip(*(self.moments[c] for c in cells), strict=True)]
+        return [merge_tails(parts) for parts in zip(*(self.moments[c] for c in cells), strict=True)]
 
     def inner(self, job: Job) -> int | None:
         """The fold that a job's twin does not see: the next one after those left out."""
@@ -78,7 +78,7 @@ def survey(modalities: tuple[str, ...], parts: Iterable[LabelledRows], numbers: 
         DataError: no row has a label, or features or labels are not finite.
     """
     rows: dict[tuple[int, str], int] = {}
-    moments: dict[tuple[int, str], list[Moments]] = {}
+    moments: dict[tuple[int, str], list[Tailed]] = {}
     classes: set[str] = set()
     for part in parts:
         train = part.fold >= 0
@@ -93,7 +93,7 @@ def survey(modalities: tuple[str, ...], parts: Iterable[LabelledRows], numbers: 
                 y = part.labels[own, None] if numbers else np.zeros((int(own.sum()), 1))
                 found.append(_of(part, y, own, "the label"))
                 if cell in moments:
-                    found = [merge_all(p) for p in zip(moments[cell], found, strict=True)]
+                    found = [merge_tails(p) for p in zip(moments[cell], found, strict=True)]
                 moments[cell] = found
                 rows[cell] = rows.get(cell, 0) + int(own.sum())
     if not rows:
@@ -109,17 +109,17 @@ def survey(modalities: tuple[str, ...], parts: Iterable[LabelledRows], numbers: 
     )
 
 
-def _moments(part: LabelledRows, i: int, name: str, own: np.ndarray) -> Moments:
+def _moments(part: LabelledRows, i: int, name: str, own: np.ndarray) -> Tailed:
     here = own & part.present[:, i]
     return _of(part, part.blocks[name][here], here, f"the features from {name}")
 
 
-def _of(part: LabelledRows, values: np.ndarray, rows: np.ndarray, what: str) -> Moments:
+def _of(part: LabelledRows, values: np.ndarray, rows: np.ndarray, what: str) -> Tailed:
     wrong = ~np.isfinite(values).all(axis=1)
     if wrong.any():
         key = str(part.keys[rows][wrong][0])
         raise DataError(f"{what} of key {key!r} are not finite: they must be numbers")
-    return Moments.of(values, full=False)
+    return Tailed.of_rows(values)
 
 
 @dataclass(frozen=True, eq=False)
