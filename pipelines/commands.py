@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -168,7 +169,7 @@ def write_example(name: str, folder: str) -> None:
         path = write_digits(folder)
     except FileExistsError as error:
         raise RecipeError([str(error)]) from None
-    OUT.print(f"Written. Now run:  sensorium run {os.path.relpath(path)}")
+    OUT.print(f"Written. Now run:  sensorium run {shlex.quote(os.path.relpath(path))}")
 
 
 def _absolute(path: str) -> str:

@@ -24,7 +24,7 @@ from schemas.recipe import (
     VectorModality,
 )
 from transforms.extractors.base import BadRecord
-from transforms.records import sources
+from transforms.records import opening, sources
 from transforms.records.payloads import examine, locate
 from transforms.records.sources import rows_schema
 
@@ -113,7 +113,9 @@ def _columns_or_error(file: str, source: SourcePlan) -> dict[str, str] | OSError
 
 def no_column(column: str, known: dict[str, str], source: SourcePlan) -> str:
     """What to say of a column that is not there."""
-    return f"{source.names[0]} has no column {column!r}{nearest(column, list(known))}"
+    there = list(known)
+    hint = nearest(column, there) or f"; {opening.nearest(column, there)}"
+    return f"{source.names[0]} has no column {column!r}{hint}"
 
 
 def choose_columns(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -11,7 +12,6 @@ from pipelines.planning import Checked, make_plan
 from pipelines.resume import read_state
 from pipelines.training import chosen_strategy
 from schemas import storage
-from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.loading import load_recipe
 from schemas.options.fuse import needs_choice
@@ -38,12 +38,21 @@ def plan_prediction(
         place: tells where a field of the recipe was written.
 
     Raises:
-        DataError: if `trained` holds no trained model.
-        RecipeError: if the new recipe does not fit to what was trained.
+        RecipeError: if `trained` holds no trained model, `output` is that folder, or the new
+            recipe does not fit to what was trained.
     """
     layout, state = Layout(trained, 1), read_state(trained)
     if state is None or storage.size(layout.model) is None:
-        raise DataError(f"{trained} holds no trained model: run a recipe with a target there first")
+        raise RecipeError(
+            [f"{trained} holds no trained model: run a recipe with a target there first"]
+        )
+    if _same_folder(trained, output):
+        raise RecipeError(
+            [
+                f"the output folder {output} holds the model, which predictions would take the "
+                "place of: choose another with --to"
+            ]
+        )
     old = load_recipe(layout.recipe)
     problems = [
         place(("modalities", name)).problem(
@@ -102,6 +111,13 @@ def plan_prediction(
     recipe = merged.model_copy(update={"modalities": old.modalities | merged.modalities})
     whole = replace(plan, recipe=recipe, modalities=modalities, fingerprints=parts, fitted=trained)
     return replace(checked, plan=whole)
+
+
+def _same_folder(one: str, other: str) -> bool:
+    """Whether two folders are the same, whatever links lead there."""
+    if storage.is_local(one) and storage.is_local(other):
+        return os.path.realpath(one) == os.path.realpath(other)
+    return one == other
 
 
 def _learnt(layout: Layout, old: Recipe) -> Iterator[bytes]:

@@ -333,7 +333,7 @@ def _reading(plan: Plan, layout: Layout, audit: dict[str, Any], trained: bool) -
     if trained or plan.fitted is not None:
         places.append(("predictions", "predictions"))
     if trained:
-        places += [("model", "model/model.skops"), ("metrics", "report/metrics.json")]
+        places += [("model", "model/model.json"), ("metrics", "report/metrics.json")]
     rows = [[words, tag("code", layout.at(path))] for words, path in places]
     parts: list[str] = [table("Where the results are.", ["", "path"], rows)]
     if audit["data_set"]:

@@ -91,14 +91,27 @@ def print_summary(plan: Plan, upto: str, console: Console) -> None:
 
 def _counts(audit: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False)
-    names = ["rows", "records", "duplicates", "dead_letters", "features", "pooled", "present"]
-    shown = [n for n in names if any(n in counts for counts in audit["modalities"].values())]
+    lines = {name: _by_step(counts) for name, counts in audit["modalities"].items()}
+    columns = max(lines.values(), key=len)
     table.add_column("")
-    for name in shown:
-        table.add_column(name.replace("_", " "), justify="right")
-    for modality, counts in audit["modalities"].items():
-        table.add_row(modality, *(f"{counts[n]:,}" if n in counts else "" for n in shown))
+    for column in columns:
+        table.add_column(column.split(": ")[-1], justify="right")
+    for modality, line in lines.items():
+        table.add_row(modality, *(f"{line[c]:,}" if c in line else "" for c in columns))
     return table
+
+
+def _by_step(counts: dict[str, int]) -> dict[str, int]:
+    """Counts of a modality, with each step's dead letters beside what they add up with."""
+    early = counts["rows"] - counts["records"] - counts["duplicates"]
+    line = {name: counts[name] for name in ("rows", "records", "duplicates")}
+    line["ingest: dead letters"] = early
+    if "features" in counts:
+        line |= {name: counts[name] for name in ("features", "pooled")}
+        line["extract: dead letters"] = counts["dead_letters"] - early
+    if "present" in counts:
+        line["present"] = counts["present"]
+    return line
 
 
 def _scores(metrics: dict[str, Any]) -> Table:

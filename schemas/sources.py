@@ -6,6 +6,7 @@ import os
 import re
 from typing import Literal
 
+from fsspec.utils import infer_compression
 from pydantic import Field, field_validator, model_validator
 
 from schemas.options.base import FieldError, Options
@@ -22,7 +23,11 @@ _FORMATS: dict[str, Format] = {
 
 
 def _told_from(path: str) -> Format | None:
-    return _FORMATS.get(os.path.splitext(path)[1].lower())
+    """The format by a path's ending; of text formats, what packs the file (`.gz`) may follow."""
+    if infer_compression(path) is None:
+        return _FORMATS.get(os.path.splitext(path)[1].lower())
+    told = _told_from(os.path.splitext(path)[0])
+    return None if told == "parquet" else told
 
 
 class Source(Options):
@@ -33,7 +38,7 @@ class Source(Options):
     )
     format: Format | None = Field(
         default=None,
-        description="Told from the file's ending if not given; `files` with key_pattern",
+        description="Told from the ending (`.csv.gz` too) if not given; `files` with key_pattern",
     )
     key: str = Field(default="key", description="Column that holds the key")
     key_pattern: str | None = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,24 @@ def test_example_refuses_a_folder_with_files(tmp_path: Path) -> None:
     assert sensorium("example", "digit", tmp_path / "new").returncode == 2
 
 
+def test_the_next_command_that_the_example_prints_works_with_spaces(tmp_path: Path) -> None:
+    line = must("example", "digits", "my digits", cwd=tmp_path).stdout
+    assert line == "Written. Now run:  sensorium run 'my digits/recipe.yaml'\n"
+
+
+def test_the_counts_printed_add_up_line_by_line(finished: Path) -> None:
+    lines = must("run", finished / "recipe.yaml", "--to", finished / "output").stdout.splitlines()
+    heading = next(i for i, line in enumerate(lines) if line.split()[:1] == ["rows"])
+    assert re.split(r"\s{2,}", lines[heading].strip()) == [
+        *("rows", "records", "duplicates", "dead letters"),
+        *("features", "pooled", "dead letters", "present"),
+    ]
+    for line in lines[heading + 1 : heading + 5]:
+        rows, records, duplicates, early, features, pooled, late, _ = map(int, line.split()[1:])
+        assert rows == records + duplicates + early
+        assert records == features + pooled + late
+
+
 def test_validate_prints_the_plan_and_writes_nothing(finished: Path, tmp_path: Path) -> None:
     done = must("validate", finished / "recipe.yaml", "--to", tmp_path / "out")
     assert "hog" in done.stdout
@@ -45,6 +64,7 @@ def test_validate_prints_the_plan_and_writes_nothing(finished: Path, tmp_path: P
         ("modalities.image.source.uri=fiel", "did you mean 'file'"),
         ("modalities.image.source.key=idd", "did you mean"),
         ("target.column=digits", "has no column 'digits'"),
+        ("target.column=kind of it", "labels.csv has no column 'kind of it'; there are: "),
         ("modalities.note.extract={no.such.Extractor: {}}", "no.such"),
         ("split.folds=1", "at least 2"),
         ("name=../up", "name"),

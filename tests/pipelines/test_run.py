@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -324,6 +325,33 @@ def test_prediction_refuses_other_options(finished: Path, tmp_path: Path) -> Non
     assert done.returncode == 2
     assert "modalities.sound" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_predictions_do_not_take_the_place_of_the_model(copy: Path) -> None:
+    before = hashes(copy / "output", ".")
+    (copy / "link").symlink_to(copy / "output")
+    for to in ("output", "link"):
+        args = ("--recipe", copy / "recipe.yaml", "--to", copy / to)
+        done = sensorium("predict", copy / "output", *args)
+        assert done.returncode == 2
+        assert "holds the model" in done.stderr
+    assert hashes(copy / "output", ".") == before
+
+
+def test_predictions_need_a_trained_model(finished: Path, tmp_path: Path) -> None:
+    args = ("--recipe", finished / "recipe.yaml", "--to", tmp_path / "out")
+    done = sensorium("predict", tmp_path / "nothing", *args)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"{tmp_path / 'nothing'} holds no trained model: run a recipe with a target there first\n"
+    )
+
+
+def test_the_report_names_files_that_are_there(finished: Path) -> None:
+    page = (finished / "output/report/index.html").read_text()
+    named = re.findall(rf"<code>({re.escape(str(finished))}[^<]*)</code>", page)
+    assert str(finished / "output/model/model.json") in named
+    assert all(Path(path).exists() for path in named)
 
 
 def test_the_example_is_the_same_each_time(finished: Path, tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def test_a_recipe_written_as_json_comes_back_equal(models: dict[str, Any]) -> No
         ("s3://bucket/a.NDJSON", "jsonl"),
         ("part-*.parquet", "parquet"),
         (["a.jsonl", "b.ndjson"], "jsonl"),
+        ("a.csv.gz", "csv"),
+        ("part-*.jsonl.zst", "jsonl"),
     ],
 )
 def test_format_is_told_from_the_ending(path: str | list[str], expected: str) -> None:
@@ -100,7 +102,7 @@ def test_a_given_format_wins_over_the_ending() -> None:
         ({"path": ""}, "at least one path"),
         ({"path": []}, "at least one path"),
         ({"path": ["a.csv", ""]}, "no empty one"),
-        ({"path": "a.csv.gz"}, "cannot tell the format"),
+        ({"path": "a.parquet.gz"}, "cannot tell the format"),
         ({"path": "folder.csv/a"}, "cannot tell the format"),
         ({"path": ["a.csv", "b"]}, "cannot tell the format of 'b'"),
         ({"path": ["a.csv", "b.tsv"]}, "several formats"),

@@ -9,6 +9,8 @@ from transforms.records import delimited
 from transforms.records.sources import (
     columns_of,
     count_rows,
+    parts,
+    read_part,
     sample,
 )
 
@@ -92,6 +94,10 @@ def test_a_quote_that_is_never_closed_stops_the_run(tmp_path):
     file = write(tmp_path / "a.csv", 'key,t\na,1\nb,"2\nc,3\nd,4\n')
     with pytest.raises(ValueError, match=r"a\.csv: a quote that row 1 opens is never closed"):
         rows_of(plan(file, columns={"t": "text"}))
+    file = write(tmp_path / "b.csv", 'key,t\n"b,2\nc,3\n')
+    source = plan(file, columns={"t": "text"})
+    first = next(read_part(source, parts(source)[0], 9)).to_pylist()[0]
+    assert first["message"] == "a quote is never closed: '\"b,2\\nc,3\\n'"
 
 
 def test_a_record_longer_than_a_block_stops_the_run(tmp_path, monkeypatch):

@@ -112,8 +112,9 @@ class _Malformed:
         if row.text.startswith(_END):
             self.ended = True
             return "skip"
-        text = row.text.replace(_NOT_UTF8, "\ufffd")
-        message = f"{row.actual_columns} values, not {row.expected_columns}: {short(text)}"
+        text, end, _ = row.text.replace(_NOT_UTF8, "\ufffd").partition(f"\n{_END}")
+        counts = f"{row.actual_columns} values, not {row.expected_columns}"
+        message = f"{'a quote is never closed' if end else counts}: {short(text)}"
         self.rows.append((row.number - 1, self._key_in(row.text), message))
         return "skip"
 
