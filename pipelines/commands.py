@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -43,7 +44,10 @@ from schemas.options.fuse import needs_choice
 from schemas.plan import Plan
 from schemas.problems import RecipeError, nearest
 
-OUT = Console(highlight=False, soft_wrap=True, markup=False)
+# In a pipe or a file there is no window for tables to fit into.
+OUT = Console(
+    highlight=False, soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 1000
+)
 ERR = Console(highlight=False, soft_wrap=True, markup=False, stderr=True)
 
 

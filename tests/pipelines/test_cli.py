@@ -49,6 +49,12 @@ def test_the_counts_printed_add_up_line_by_line(finished: Path) -> None:
         assert records == features + pooled + late
 
 
+def test_tables_are_not_cut_where_there_is_no_window(finished: Path) -> None:
+    args = ("run", finished / "recipe.yaml", "--to", finished / "output")
+    lines = must(*args, variables={"COLUMNS": "40"}).stdout.splitlines()
+    assert any("model" in line and "test accuracy" in line for line in lines)
+
+
 def test_validate_prints_the_plan_and_writes_nothing(finished: Path, tmp_path: Path) -> None:
     done = must("validate", finished / "recipe.yaml", "--to", tmp_path / "out")
     assert "hog" in done.stdout
