@@ -25,6 +25,7 @@ from typing import Any, Literal
 from schemas import storage
 from schemas.errors import DataError, StorageError
 from schemas.layout import Layout
+from schemas.problems import RecipeError
 
 BEAT = 15.0  # seconds between two signs of life
 LOST = 120.0  # seconds without one after which a launcher on another machine is taken for dead
@@ -175,9 +176,18 @@ def working(output: str, job: Job) -> Iterator[Working]:
     """Keep job.json while the block runs, and write how it ended.
 
     `kill` is taken as Ctrl-C, which a detached launcher cannot get: it cancels what a runner does.
+
+    Raises:
+        DataError: if another process is at work on the output.
+        RecipeError: if the output cannot be written.
     """
     check_free(output)
-    work = Working(output, job)
+    try:
+        work = Working(output, job)
+    except OSError as error:
+        raise RecipeError(
+            [f"{output} cannot be written ({error.strerror}): choose another folder with --to"]
+        ) from None
     try:
         with _termination_interrupts():
             yield work

@@ -22,6 +22,7 @@ from pipelines.inspecting import (
     first_rows,
     no_column,
 )
+from pipelines.jobs import read_job
 from pipelines.models import check_extractors, locate_model, with_models
 from schemas import storage
 from schemas.layout import LOGS, Layout
@@ -129,7 +130,8 @@ def make_plan(
         target = _target(recipe, base, problems)
     if recipe.target is not None and networks_of(recipe.fuse):
         _check_networks(problems)
-    _check_output(output, [m.source for m in modalities] + ([target] if target else []), problems)
+    inputs = [m.source for m in modalities] + ([target] if target else [])
+    _check_output(output, inputs, recipe.name, problems, notes)
     if problems:
         raise RecipeError(problems)
 
@@ -223,11 +225,13 @@ def _check_networks(problems: Problems) -> None:
         )
 
 
-def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> None:
+def _check_output(
+    output: str, inputs: list[SourcePlan], name: str, problems: Problems, notes: list[str]
+) -> None:
     """The output must be no file, hold nothing but an output, and have no input below it."""
     for source in inputs:
         for file in source.files:
-            if file == output or file.startswith(output + "/"):
+            if file.startswith(output + "/"):
                 problems.add(
                     f"the output folder {output} would hold the input {file}: choose another "
                     "folder with --to"
@@ -243,6 +247,12 @@ def _check_output(output: str, inputs: list[SourcePlan], problems: Problems) -> 
                 f"the output folder {output} holds other files: choose another with --to, "
                 "or empty it"
             )
+        else:
+            last = read_job(output)
+            if last is not None and last.name not in ("", name):
+                notes.append(
+                    f"{output} holds the output of recipe {last.name!r}, whose place a run takes"
+                )
 
 
 def _others(output: str) -> set[str]:

@@ -105,6 +105,29 @@ def test_the_output_must_not_hold_other_files(copy: Path) -> None:
     assert (copy / "other/precious.txt").read_text() == "mine"
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc")
+def test_an_output_that_cannot_be_written_is_told_before_any_work(finished: Path) -> None:
+    done = sensorium("run", finished / "recipe.yaml", "--to", "/proc/self/output")
+    assert done.returncode == 2
+    assert "/proc/self/output cannot be written" in done.stderr
+    assert "--to" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2  # a note and the cause
+
+
+def test_an_output_that_is_an_input_is_a_file(copy: Path) -> None:
+    done = sensorium("validate", copy / "recipe.yaml", "--to", copy / "images.csv")
+    assert done.returncode == 2
+    assert "images.csv is a file: choose a folder" in done.stderr
+
+
+def test_another_recipe_in_its_place_is_noted(copy: Path) -> None:
+    to = ["--to", copy / "output"]
+    words = "holds the output of recipe 'digits'"
+    assert words not in must("validate", copy / "recipe.yaml", *to).stdout
+    done = must("validate", copy / "recipe.yaml", *to, "--set", "name=others")
+    assert words in done.stdout
+
+
 def test_unknown_options_are_not_passed_over(finished: Path) -> None:
     done = sensorium("run", finished / "recipe.yaml", "--direct_num_wrokers=2")
     assert done.returncode == 2
