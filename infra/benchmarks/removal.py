@@ -6,13 +6,17 @@ FOLDER is where the recipe's features are, or are made first. Of each key, modal
 at random with a probability, but one stays (`understanding.removal_masks`): with two modalities,
 0.37 removes 30 % of them. Strategies are then compared, each on the same
 folds, with the candidates of the recipe and nested choices: their out-of-fold scores, and that of
-the one which `compare` takes.
+the one which `compare` takes. With `--deep` the network with its default options is one of them,
+whose networks are trained anew for each draw: minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -20,32 +24,77 @@ import numpy as np
 from pipelines.commands import Asked, run_recipe
 from pipelines.planning import make_plan
 from schemas.loading import locate_recipe
-from schemas.options.fuse import Average, Compare, Concatenate
+from schemas.options.fuse import Average, Compare, Concatenate, Deep
 from schemas.plan import Plan
 from transforms.fusion.filling import Missing
-from transforms.fusion.fitted import Fusion
+from transforms.fusion.fitted import Fusion, fusion_of
 from transforms.fusion.joining import feature_names
+from transforms.fusion.network import Network
 from transforms.fusion.strategies import fit_rows
 from transforms.fusion.trees import Part, Tree
 from transforms.learning.choosing import choose
-from transforms.learning.dataset import load_training_set
+from transforms.learning.dataset import LabelledRows, labelled_rows, load_training_set
+from transforms.learning.network.fitting import fit_jobs
+from transforms.learning.network.jobs import Job, jobs_of
+from transforms.learning.network.survey import Survey, survey
 from transforms.learning.problem import TrainingSet
 from transforms.learning.training import judging
 from transforms.learning.understanding import removal_masks
 
 POLICIES: tuple[Missing, ...] = ("mean", "conditional")
+DEEP = Deep(method="deep")
+PROCESSES = 2
+Networks = dict[tuple[int, ...], Network]
+"""By the folds that they have not seen."""
 
 
-def strategies(scale: Any) -> dict[str, Concatenate | Average]:
+def strategies(scale: Any, deep: bool) -> dict[str, Concatenate | Average | Deep]:
     """What is compared, from the simplest to the most complex."""
-    return {
+    found: dict[str, Concatenate | Average | Deep] = {
         "concatenate": Concatenate(scale=scale),
         "mean rule": Average(method="average", of="decisions", rule="mean", scale=scale),
         "product rule": Average(method="average", of="decisions", rule="product", scale=scale),
     }
+    return found | ({"deep": DEEP} if deep else {})
 
 
-def without(data: TrainingSet, present: np.ndarray, missing: Missing, plan: Plan) -> TrainingSet:
+@dataclass(frozen=True)
+class Removed:
+    """An output's rows a bucket at a time, with a draw's modalities gone; see `removal_masks`."""
+
+    plan: Plan
+    level: float
+    seed: int
+
+    def __call__(self, buckets: Sequence[int] | None = None) -> Iterator[LabelledRows]:
+        """The labelled rows of some buckets, or of all."""
+        for rows in labelled_rows(self.plan, buckets):
+            (here,) = removal_masks(
+                rows.keys, rows.present, list(rows.blocks), [self.level], self.seed
+            )
+            yield replace(rows, present=here)
+
+
+def networks(read: Removed) -> Networks:
+    """Those that `deep` asks for, trained as a run does."""
+    names = tuple(m.name for m in read.plan.modalities)
+    found = survey(names, read(), numbers=False)
+    jobs = jobs_of(found.folds, ())
+    groups = [jobs[start::PROCESSES] for start in range(PROCESSES)]
+    context = get_context("spawn")  # forked, JAX would hang
+    with ProcessPoolExecutor(PROCESSES, context) as pool:
+        trained = pool.map(_trained, [read] * PROCESSES, [found] * PROCESSES, groups)
+        return {folds: network for group in trained for folds, network in group.items()}
+
+
+def _trained(read: Removed, found: Survey, jobs: list[Job]) -> Networks:
+    fits = fit_jobs(read, read.plan.buckets, found, DEEP, jobs)
+    return {job.folds: one.network for job, one in zip(jobs, fits, strict=True)}
+
+
+def without(
+    data: TrainingSet, present: np.ndarray, missing: Missing, plan: Plan, trained: Networks
+) -> TrainingSet:
     """The rows as if they had only what is `present`, what they lack being filled as it says."""
     names = {m: feature_names(plan, m) for m in data.modalities}
     here = data.present & present
@@ -54,6 +103,9 @@ def without(data: TrainingSet, present: np.ndarray, missing: Missing, plan: Plan
         blocks[name] = np.where(here[:, i, None], blocks[name], np.float32(np.nan))
 
     def fit(rows: np.ndarray, part: Part) -> Fusion:
+        if part.network is not None:
+            out = tuple(np.unique(data.fold[~data.test & ~rows]).tolist())
+            return fusion_of(trained[out].of(part.modalities))
         own = {m: names[m] for m in part.modalities}
         return fit_rows(Tree((part,)), missing, blocks, here, rows, own)
 
@@ -69,6 +121,8 @@ def main() -> None:
     parser.add_argument("--to", required=True, help="where the features are, or are made")
     parser.add_argument("--level", type=float, default=0.37, help="probability of removal")
     parser.add_argument("--seeds", type=int, default=1, help="number of draws")
+    parser.add_argument("--missing", nargs="+", choices=POLICIES, default=POLICIES)
+    parser.add_argument("--deep", action="store_true", help="with the network")
     args = parser.parse_args()
     run_recipe(args.recipe, "extract", args.to, [], Asked([]))
     recipe, place = locate_recipe(args.recipe, [])
@@ -76,16 +130,18 @@ def main() -> None:
     assert recipe.target is not None
     assert recipe.train is not None
     data = load_training_set(plan, fused=False)
-    masks = {"complete": np.ones_like(data.present)}
-    for seed in range(args.seeds):
-        (mask,) = removal_masks(data.keys, data.present, data.modalities, [args.level], seed)
-        masks[f"removed, seed {seed}"] = mask
+    draws = {"complete": (0.0, 0)}
+    draws |= {f"removed, seed {seed}": (args.level, seed) for seed in range(args.seeds)}
     assert hasattr(recipe.fuse, "scale")
-    compare = Compare(method="compare", strategies=strategies(recipe.fuse.scale))
-    for words, mask in masks.items():
+    compare = Compare(method="compare", strategies=strategies(recipe.fuse.scale, args.deep))
+    behind = []
+    best = 0.0
+    for words, (level, seed) in draws.items():
+        (mask,) = removal_masks(data.keys, data.present, data.modalities, [level], seed)
         gone = 1 - (data.present & mask).sum() / data.present.sum()
-        for missing in POLICIES if gone else POLICIES[:1]:
-            own = without(data, mask, missing, plan)
+        trained = networks(Removed(plan, level, seed)) if args.deep else {}
+        for missing in args.missing if gone else POLICIES[:1]:
+            own = without(data, mask, missing, plan, trained)
             with judging(own, recipe.train.models, recipe.target.task) as heads:
                 report = choose(heads, compare).report
             scores = {line["name"]: line["score"] for line in report["strategies"]}
@@ -97,6 +153,15 @@ def main() -> None:
                 + (f", choosing anew for each fold {nested['score']:.4f}" if nested else ""),
                 flush=True,
             )
+            if not gone:
+                best = scores[report["chosen"]]
+            elif missing == "mean":
+                behind.append(best - scores[report["chosen"]])
+    if behind:
+        print(
+            f"mean: chosen {100 * np.mean(behind):.2f} points below complete, "
+            f"{100 * min(behind):.2f} to {100 * max(behind):.2f}"
+        )
 
 
 if __name__ == "__main__":
