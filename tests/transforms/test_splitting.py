@@ -57,6 +57,13 @@ def test_groups_stay_whole_and_folds_are_filled(sizes: dict[str, int], seed: int
     assert assigned.tolist() == [splits.groups[g] for g in groups.to_pylist()]
 
 
+def test_the_test_leaves_the_folds_what_they_need() -> None:
+    sizes = {"1": 21} | dict.fromkeys("0234567", 1)
+    groups = split_by_group(Split(group="g", folds=3, test_share=0.2), sizes).groups
+    assert groups is not None
+    assert sorted(groups.values()) == [-1, -1, -1, -1, -1, 0, 1, 2]
+
+
 def test_one_fold_a_group_in_the_order_of_names() -> None:
     splits = split_by_group(Split(group="g", folds="group", test_share=0), {"b": 2, "a": 9, "c": 1})
     assert splits.groups == {"a": 0, "b": 1, "c": 2}
@@ -72,5 +79,7 @@ def test_keys_without_a_group_are_split_by_their_own_hash() -> None:
 def test_too_few_groups_say_what_to_lower() -> None:
     with pytest.raises(DataError, match=r"split\.group 'g' has 3 groups.*Lower split\.folds"):
         split_by_group(Split(group="g", folds=5, test_share=0), {"a": 1, "b": 1, "c": 1})
+    with pytest.raises(DataError, match=r"of which 2 are left .* or split\.test_share"):
+        split_by_group(Split(group="g", folds=3, test_share=0.4), {"a": 1, "b": 1, "c": 1})
     with pytest.raises(DataError, match="too few"):
         split_by_group(Split(group="g", folds="group", test_share=0), {"a": 1})

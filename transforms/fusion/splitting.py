@@ -67,7 +67,8 @@ def split_by_group(split: Split, sizes: dict[str, int]) -> Splits:
     """Splits that keep groups whole.
 
     Groups are taken in the order of their seeded hash: first for the test, as long as that
-    brings it nearer to its share, then each to the fold with the fewest keys.
+    brings it nearer to its share and the folds can do without, then each to the fold with the
+    fewest keys.
 
     Args:
         split: of the recipe.
@@ -80,17 +81,20 @@ def split_by_group(split: Split, sizes: dict[str, int]) -> Splits:
     order = np.argsort(hash64(names, split.seed), kind="stable")
     ordered = names.take(pa.array(order)).to_pylist()
     wanted = split.test_share * sum(sizes.values())
+    needed = 2 if split.folds == "group" else max(split.folds, 2)
     taken, groups = 0, {}
     for name in ordered:
         if abs(taken + sizes[name] - wanted) < abs(taken - wanted):
+            if groups and len(ordered) - len(groups) <= needed:
+                break
             groups[name] = -1
             taken += sizes[name]
     rest = [name for name in ordered if name not in groups]
     folds = len(rest) if split.folds == "group" else split.folds
-    if len(rest) < max(folds, 2):
+    if len(rest) < needed:
         raise DataError(
             f"split.group {split.group!r} has {len(sizes)} groups, of which {len(rest)} are left "
-            f"for training: too few for {max(folds, 2)} folds. Lower split.folds or "
+            f"for training: too few for {needed} folds. Lower split.folds or "
             "split.test_share"
         )
     if split.folds == "group":
