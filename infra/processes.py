@@ -99,7 +99,12 @@ class Processes:
                 env={**os.environ, **(variables or {})},
                 start_new_session=True,  # an interrupt at the terminal is not for them
             )
-        (self.folder / f"{name}.pid").write_text(f"{process.pid} {_command_of(process.pid)}")
+        # For a moment the system has taken the program's place already, but not its arguments.
+        while (command := _command_of(process.pid)).startswith("[") or not command:
+            if process.poll() is not None:
+                break
+            time.sleep(0.01)
+        (self.folder / f"{name}.pid").write_text(f"{process.pid} {command}")
 
     def pid(self, name: str) -> int | None:
         """The process of that name, or None where it does not run."""
