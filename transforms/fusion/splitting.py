@@ -82,7 +82,8 @@ def split_by_group(split: Split, sizes: dict[str, int]) -> Splits:
     ordered = names.take(pa.array(order)).to_pylist()
     wanted = split.test_share * sum(sizes.values())
     needed = 2 if split.folds == "group" else max(split.folds, 2)
-    taken, groups = 0, {}
+    taken = 0
+    groups: dict[str, int] = {}
     for name in ordered:
         if abs(taken + sizes[name] - wanted) < abs(taken - wanted):
             if groups and len(ordered) - len(groups) <= needed:
