@@ -1,4 +1,4 @@
-"""One S3 server for all tests, of which each that asks for it has a bucket."""
+"""For all tests: generated cases without time limits, and an S3 server with a bucket each."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from schemas import storage
 from tests.pipelines.s3_server import JAR, Bucket, Gate, Server, environment
+
+# How long a case takes says more of what else the machine does than of what is tested.
+settings.register_profile(
+    "untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
