@@ -100,11 +100,9 @@ class Processes:
                 start_new_session=True,  # an interrupt at the terminal is not for them
             )
         # For a moment the system has taken the program's place already, but not its arguments.
-        while (command := _command_of(process.pid)).startswith("[") or not command:
-            if process.poll() is not None:
-                break
+        while process.poll() is None and _command_of(process.pid)[:1] in ("", "["):
             time.sleep(0.01)
-        (self.folder / f"{name}.pid").write_text(f"{process.pid} {command}")
+        (self.folder / f"{name}.pid").write_text(f"{process.pid} {_command_of(process.pid)}")
 
     def pid(self, name: str) -> int | None:
         """The process of that name, or None where it does not run."""

@@ -113,7 +113,8 @@ def runner(
     """
     if options.runner:
         started()
-        yield lambda plan, upto: _guarded(plan, upto, list(options.args), None, None, submitted)
+        remote = list(options.args)
+        yield lambda plan, upto: _guarded(lambda: _run(plan, upto, remote, None, None, submitted))
         return
     import_for_workers(plan)
     count = worker_count(options)
@@ -128,7 +129,7 @@ def runner(
 
             def run(plan: Plan, upto: str) -> None:
                 with serving(pool) as local:
-                    _guarded(plan, upto, args, local, scratch, submitted)
+                    _guarded(lambda: _run(plan, upto, args, local, scratch, submitted))
 
             yield run
         finally:
@@ -151,16 +152,9 @@ def scratch_folder(output: str) -> Iterator[str]:
         storage.remove_tree(folder)
 
 
-def _guarded(
-    plan: Plan,
-    upto: str,
-    args: list[str],
-    runner: object | None,
-    scratch: str | None,
-    submitted: Callable[[str], None],
-) -> None:
+def _guarded(work: Callable[[], None]) -> None:
     try:
-        _run(plan, upto, args, runner, scratch, submitted)
+        work()
     except (DataError, StorageError, WorkerDied, RunFailed, KeyboardInterrupt):
         raise
     except Exception as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from texts import GOOD, load, problems
 
@@ -107,7 +107,6 @@ recipes = recipes.filter(
 ).filter(lambda r: len(r["modalities"]) > 1 or "method" not in r.get("fuse", {}))
 
 
-@settings(deadline=None)
 @given(recipes)
 def test_a_written_recipe_is_read_as_an_equal_one(
     tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]

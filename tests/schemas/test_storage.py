@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import ranges, storage
@@ -32,7 +32,6 @@ Steps = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(size=st.integers(0, 60), steps=Steps)
 def test_a_ranged_file_reads_as_any_file(size: int, steps: list[tuple[int | None, int]]) -> None:
     data = bytes(range(size))

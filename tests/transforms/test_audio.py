@@ -64,7 +64,7 @@ def test_rows_are_finite_named_and_single_precision(
 
 @each
 @given(data=st.data())
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_a_row_does_not_depend_on_its_batch(
     cls: type[OverTime], options: dict[str, Any], data: st.DataObject
 ) -> None:
@@ -81,7 +81,7 @@ def test_a_row_does_not_depend_on_its_batch(
         np.float32, st.integers(1, 700), elements=st.floats(-(2.0**40), 2.0**40, width=32)
     )
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_any_signal_gives_finite_numbers(
     cls: type[OverTime], options: dict[str, Any], signal: np.ndarray
 ) -> None:
@@ -130,7 +130,6 @@ def test_frequencies_that_do_not_fit_the_rate(
     segments=st.integers(1, 17),
     quantiles=st.lists(st.floats(0, 1), max_size=3),
 )
-@settings(deadline=None)
 def test_segments_are_pooled_as_numpy_pools_them(
     values: np.ndarray, segments: int, quantiles: list[float]
 ) -> None:

@@ -73,7 +73,7 @@ def naive(how, weights, outputs, present, prior):
     return np.array(rows)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(how=HOW, seed=SEEDS, k=st.integers(2, 5), m=st.integers(1, 4))
 def test_rules_are_the_formulas(how, seed, k, m):
     outputs, present, y, prior = made(seed, m=m, k=k)
@@ -125,7 +125,7 @@ def test_product_is_exact_for_independent_modalities():
     np.testing.assert_allclose(rule.apply(outputs, present), expected, rtol=1e-12)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     how=HOW,
     learning=st.sampled_from(["equal", "error_covariance", "scores", "stacking"]),
@@ -145,7 +145,7 @@ def test_the_order_of_modalities_does_not_matter(how, learning, seed, order, mis
     np.testing.assert_allclose(fused, other.apply(outputs, present), atol=1e-5)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(how=HOW, seed=SEEDS, weight=st.floats(1e-6, 1e6))
 def test_equal_weights_are_none(how, seed, weight):
     outputs, present, y, prior = made(seed)
@@ -156,7 +156,7 @@ def test_equal_weights_are_none(how, seed, weight):
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(how=HOW, seed=SEEDS)
 def test_what_is_missing_is_left_out(how, seed):
     outputs, present, y, prior = made(seed, missing=0)
@@ -170,7 +170,7 @@ def test_what_is_missing_is_left_out(how, seed):
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(how=HOW, seed=SEEDS, cut=st.integers(0, 40), width=st.integers(1, 7))
 def test_a_record_does_not_depend_on_its_neighbours(how, seed, cut, width):
     outputs, present, y, prior = made(seed)
@@ -200,7 +200,7 @@ def test_modalities_without_weight_speak_only_when_alone():
     np.testing.assert_allclose(fused, [outputs["m0"][0], outputs["m1"][1]])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=SEEDS, learning=st.sampled_from(["equal", "error_covariance", "scores", "stacking"]))
 def test_numbers_are_averaged(seed, learning):
     outputs, present, y, prior = made_numbers(seed)
@@ -261,7 +261,7 @@ def test_few_records_say_little_of_how_errors_go_together():
         assert np.abs(found - nearer).max() < np.abs(found - farther).max()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=SEEDS, missing=st.sampled_from([0.0, 0.3]))
 def test_stacking_is_the_best_of_all_weights(seed, missing):
     outputs, present, y, _ = made(seed, n=60, missing=missing)

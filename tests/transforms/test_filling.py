@@ -139,7 +139,7 @@ def test_in_passes_over_groups_of_rows_it_is_the_same(fuse: str, tmp_path: Path)
     assert loaded.apply(blocks, present).tobytes() == fused.tobytes()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(start=st.integers(0, 199), n=st.integers(1, 60), seed=st.integers(0, 99))
 def test_no_row_depends_on_the_others(start: int, n: int, seed: int) -> None:
     blocks, present, _ = data()

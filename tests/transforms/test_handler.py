@@ -179,7 +179,7 @@ def test_a_single_number_is_a_vector_of_one() -> None:
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_all_calls_have_the_same_number_of_records(data: st.DataObject) -> None:
     options = {"of": "length", "tag": "calls"}
     asked = data.draw(st.sampled_from([None, 1, 3]))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.tables import open_parquet, write_table
@@ -58,7 +58,6 @@ def test_local_files_are_read_one_by_one_and_closed(
     assert open_files() == before
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(-1, 40), max_size=40),
     rows=st.integers(1, 7),

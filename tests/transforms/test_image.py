@@ -65,7 +65,7 @@ def test_rows_are_finite_named_and_single_precision(ready: dict[str, Extractor],
 
 @pytest.mark.parametrize("name", EXTRACTORS)
 @given(data=st.data())
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_a_row_does_not_depend_on_its_batch(
     ready: dict[str, Extractor], name: str, data: st.DataObject
 ) -> None:
@@ -84,7 +84,7 @@ images = arrays.arrays(
 
 
 @given(image=images, form=st.sampled_from(["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"]))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_whatever_can_be_decoded_has_finite_features(
     ready: dict[str, Extractor], image: np.ndarray, form: str
 ) -> None:
@@ -96,7 +96,7 @@ def test_whatever_can_be_decoded_has_finite_features(
 
 @pytest.mark.parametrize("name", LEARNING)
 @given(data=st.data())
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 def test_any_split_and_order_of_merging_learns_the_same(name: str, data: st.DataObject) -> None:
     some, known = shapes(), {}
     for number in range(1, EXTRACTORS[name]().rounds + 1):

@@ -272,7 +272,7 @@ def test_a_cut_file_is_truncated_and_nothing_is_printed(
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(FILES)))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_damage_gives_pixels_or_a_bad_record_and_nothing_else(
     data: st.DataObject, name: str
 ) -> None:

@@ -34,7 +34,7 @@ def test_the_temperature_that_the_data_were_drawn_with_is_found(scale, k):
     assert found.value == pytest.approx(1 / scale, rel=0.05)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=SEEDS, n=st.integers(1, 60), k=st.integers(2, 5), scale=st.floats(0.0, 3.0))
 def test_no_scale_on_a_grid_is_better(seed, n, k, scale):
     logits, y = drawn(n, k, scale, seed)
@@ -56,7 +56,7 @@ def test_many_rows_outweigh_the_one_for_no_change():
     assert best_scale(logits, y) == pytest.approx(grid[np.argmin(loss)], abs=2e-3)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=SEEDS, value=st.floats(0.02, 50))
 def test_the_order_of_classes_stays(seed, value):
     p = np.random.default_rng(seed).dirichlet(np.full(4, 0.5), 30)

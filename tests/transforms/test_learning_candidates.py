@@ -98,7 +98,7 @@ def test_ridge_without_penalty_is_the_shortest_solution():
     np.testing.assert_allclose(model.coef_, expected, atol=1e-7)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(n=st.integers(2, 30), D=st.integers(2, 40), seed=st.integers(0, 1000))
 def test_ledoit_wolf_is_that_of_scikit_learn(n, D, seed):
     rng = np.random.default_rng(seed)
@@ -110,7 +110,7 @@ def test_ledoit_wolf_is_that_of_scikit_learn(n, D, seed):
         assert ledoit_wolf(R.T, R @ R.T / n, D) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(n=st.integers(1, 12), D=st.integers(1, 30), seed=st.integers(0, 1000))
 def test_a_basis_keeps_products_and_loses_nothing(n, D, seed):
     X = np.random.default_rng(seed).integers(-3, 4, size=(n, D)).astype(np.float32)

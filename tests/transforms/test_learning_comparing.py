@@ -28,7 +28,7 @@ def classified(seed, n, k=3):
     return labels, rng.dirichlet(np.ones(k), n), classes
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=SEEDS, n=st.integers(2, 40))
 def test_metrics_of_weighted_rows_are_those_of_repeated_rows(seed, n):
     labels, p, classes = classified(seed, n)

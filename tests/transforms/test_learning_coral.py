@@ -18,7 +18,7 @@ def rows(n, d, seed):
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(n=st.integers(2, 40), d=st.integers(1, 20), seed=st.integers(0, 1000))
 def test_shrinkage_is_that_of_scikit_learn(n, d, seed):
     X = rows(n, d, seed).astype(np.float64)

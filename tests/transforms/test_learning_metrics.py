@@ -9,7 +9,7 @@ from sklearn import metrics as reference
 from transforms.learning import metrics
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(n=st.integers(1, 40), k=st.integers(2, 6), seed=st.integers(0, 10_000))
 def test_classification_is_that_of_scikit_learn(n, k, seed):
     rng = np.random.default_rng(seed)
@@ -50,7 +50,7 @@ def test_labels_that_are_no_class_are_wrong():
     assert table["confusion"]["matrix"] == [[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(n=st.integers(2, 40), seed=st.integers(0, 10_000))
 def test_regression_is_that_of_scikit_learn(n, seed):
     rng = np.random.default_rng(seed)

@@ -31,7 +31,7 @@ def by_orders(names, scores, nothing):
     return {name: np.mean(own) for name, own in gains.items()}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=SEEDS, n=st.integers(1, 6))
 def test_shapley_values_are_the_mean_over_all_orders(seed, n):
     rng = np.random.default_rng(seed)
@@ -69,7 +69,7 @@ def made(seed, n=300, m=3, missing=0.3):
     return [f"key{seed}-{i}" for i in range(n)], rng.random((n, m)) >= missing
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=SEEDS, m=st.integers(1, 4), missing=st.sampled_from([0.0, 0.4]))
 def test_removal_is_nested_and_leaves_one(seed, m, missing):
     keys, present = made(seed, 50, m, missing)

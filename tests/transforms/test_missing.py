@@ -69,7 +69,7 @@ def test_each_step_is_that_of_em_row_by_row(shrinkage: float) -> None:
         np.testing.assert_allclose(model.covariance, covariance, atol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32 - 1),
     missing=st.sampled_from([0.0, 0.2, 0.6]),

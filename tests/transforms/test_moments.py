@@ -54,7 +54,7 @@ def test_covariance_is_divided_by_the_count() -> None:
         Moments.of(rows, False).covariance()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(0, 60),

@@ -273,7 +273,7 @@ ITEMS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("name", ["vectors", "vectors, one by one", "images", "videos"])
 @given(data=st.data())
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_a_row_does_not_depend_on_its_batch(
     extractors: dict[str, Extractor], name: str, data: st.DataObject
 ) -> None:

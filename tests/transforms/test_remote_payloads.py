@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import storage
@@ -52,7 +52,6 @@ class Held:
             self.now -= size
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(-1, MOST + 3), max_size=40),
     rows=st.integers(1, 7),

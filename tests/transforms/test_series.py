@@ -110,7 +110,7 @@ def test_rows_are_finite_named_and_single_precision(
 
 @each
 @given(data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_row_does_not_depend_on_its_batch(
     cls: type[ByLength], options: dict[str, Any], data: st.DataObject
 ) -> None:
@@ -123,7 +123,7 @@ def test_a_row_does_not_depend_on_its_batch(
 
 @each
 @given(values=arrays(float, st.integers(1, 80), elements=st.floats(-1e30, 1e30)))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_any_series_gives_finite_numbers(
     cls: type[ByLength], options: dict[str, Any], values: np.ndarray
 ) -> None:
@@ -155,7 +155,6 @@ def test_statistics_of_a_line() -> None:
 
 
 @given(values=arrays(float, st.integers(2, 50), elements=st.floats(-1e6, 1e6)))
-@settings(deadline=None)
 def test_statistics_are_those_of_numpy(values: np.ndarray) -> None:
     found = numbers(make(Statistics, quantiles=[0.3]), values)
     time = np.arange(len(values)) / RATE
@@ -205,7 +204,6 @@ def test_bands_tell_frequencies_apart_in_decibels() -> None:
 
 
 @given(values=arrays(float, st.integers(1, 90), elements=st.floats(-1e3, 1e3)))
-@settings(deadline=None)
 def test_bands_hold_the_whole_power(values: np.ndarray) -> None:
     n = len(values)
     power = power_spectra(values[None])[0]
@@ -241,7 +239,6 @@ def test_standardised_series_have_neither_level_nor_scale() -> None:
     values=arrays(float, (2, 9), elements=st.floats(-10, 10)),
     edges=st.lists(st.floats(0, 9), min_size=2, max_size=6).map(sorted),
 )
-@settings(deadline=None)
 def test_areas_are_integrals_of_steps(values: np.ndarray, edges: list[float]) -> None:
     found = area(values, np.array(edges))
     for i, (start, stop) in enumerate(itertools.pairwise(edges)):

@@ -30,9 +30,7 @@ from transforms.records.sources import (
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
 
-@settings(
-    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(TEXT, TEXT, TEXT, st.floats(allow_infinity=False)), min_size=1, max_size=12),
     st.integers(1, 5),

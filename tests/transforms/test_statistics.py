@@ -77,7 +77,7 @@ def test_cells_are_those_of_two_passes(second: Second) -> None:
     assert_counted(collect([rows], second), rows)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(0, 60),

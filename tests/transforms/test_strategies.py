@@ -279,7 +279,7 @@ def test_files_that_do_not_belong_together() -> None:
         Fusion.load(arrays, fusion.to_json())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     fuse=st.sampled_from([*FUSES, Concatenate(pca=1), Average(method="average", dimension=1)]),
     cuts=st.lists(st.integers(0, 300), max_size=5),

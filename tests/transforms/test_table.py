@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tables import BOOLEANS, NUMBERS, TEXTS, TIMES, columns, cut, fit, merged, table, transformed
 
@@ -48,7 +48,6 @@ def test_mixed_columns() -> None:
     assert batch.failures == {}
 
 
-@settings(deadline=None)
 @given(rows=ROWS, cuts=st.lists(st.integers(0, 30), max_size=5), data=st.data())
 def test_fit_is_the_same_in_any_parts_and_order(
     rows: list[tuple], cuts: list[int], data: st.DataObject
@@ -71,7 +70,6 @@ def test_fit_is_the_same_in_any_parts_and_order(
             assert state[name].tobytes() == expected[name].tobytes(), name
 
 
-@settings(deadline=None)
 @given(training=ROWS, rows=ROWS, at=st.integers(0, 30))
 def test_rows_do_not_depend_on_their_batch(
     training: list[tuple], rows: list[tuple], at: int

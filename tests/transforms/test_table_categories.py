@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.preprocessing import OneHotEncoder
@@ -18,7 +18,6 @@ from transforms.extractors.table.categories import MOST, MOST_BYTES
 X = {"x": "category"}
 
 
-@settings(deadline=None)
 @given(
     values=st.lists(TEXTS, max_size=30),
     kept=st.integers(1, 4),
@@ -67,7 +66,6 @@ def test_one_hot_as_scikit_learn_does(options: dict[str, int]) -> None:
     assert found["x is unseen"] == [0] * 100 + [1, 1]
 
 
-@settings(deadline=None)
 @given(values=st.lists(TEXTS, max_size=30), slots=st.sampled_from([2, 7, 64]))
 def test_hashed_as_scikit_learn_does(values: list[str | None], slots: int) -> None:
     extractor = fit(columns(X, hash=slots), column("category", None))

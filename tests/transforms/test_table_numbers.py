@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
@@ -79,7 +79,6 @@ def test_ranks_are_shares_of_the_training_rows() -> None:
     assert found["x is missing"] == [0, 0, 0, 1, 0, 0, 0]
 
 
-@settings(deadline=None)
 @given(training=st.lists(FINITE, max_size=20), rows=st.lists(st.one_of(st.none(), FINITE)))
 @example(training=[np.finfo(float).max] * 3 + [-1.0], rows=[0.0])
 def test_ranks_are_in_order_and_within_0_and_1(

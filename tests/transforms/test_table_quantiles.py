@@ -28,7 +28,7 @@ def same(a: State, b: State) -> None:
         assert a[name].tobytes() == b[name].tobytes(), name
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     values=st.lists(st.one_of(FINITE, st.floats(-2, 2), st.sampled_from([0.0, -0.0, 1.0, -1.0]))),
     others=st.lists(FINITE, max_size=5),
@@ -55,7 +55,7 @@ def test_any_split_and_any_order_give_the_same_bits(
     assert [part.sum() for part in rows] == [len(values), len(others)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     values=st.lists(st.one_of(FINITE, st.sampled_from([0.0, 1.0])), min_size=1, max_size=60),
     limit=st.integers(2, 12),

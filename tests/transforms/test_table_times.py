@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tables import BOOLEANS, TIMES, column, columns, cut, fit, table, transformed
 
@@ -33,7 +33,6 @@ def turns(time: datetime) -> list[float]:
 VARIED = [at(2024, 1, 31, 5, 59), at(2024, 2, 1, 6), None]
 
 
-@settings(deadline=None)
 @given(
     times=st.lists(st.datetimes(datetime(1, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC)))
 )
@@ -87,7 +86,6 @@ def test_parts_that_do_not_vary_are_left_out() -> None:
     assert transformed(once, column("time", at(1, 1, 1), None))["x: elapsed"] == [0, 0]
 
 
-@settings(deadline=None)
 @given(
     times=st.lists(TIMES, min_size=1, max_size=20),
     cuts=st.lists(st.integers(0, 20), max_size=3),
@@ -108,7 +106,6 @@ def test_any_times_are_finite_and_their_names_fit(
         np.testing.assert_allclose(elapsed, days, rtol=1e-6, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(
     values=st.lists(BOOLEANS, max_size=20),
     cuts=st.lists(st.integers(0, 20), max_size=3),

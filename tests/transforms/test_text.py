@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.utils import murmurhash3_32 as reference_hash
@@ -180,7 +180,6 @@ def test_features_are_those_of_sklearn(source, way: dict, sublinear: bool) -> No
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(deadline=None)
 @given(texts=st.lists(STABLE_TEXT, min_size=1, max_size=6))
 def test_any_text_has_the_features_of_sklearn(way: dict, texts: list[str]) -> None:
     found = fitted(texts, dimension=64, **way).transform(Batch(texts))

@@ -45,7 +45,7 @@ def fitted(kind: type[Extractor], options: dict[str, Any]) -> Extractor:
 
 
 @pytest.mark.parametrize(("kind", "options"), EXTRACTORS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(texts=TEXTS)
 @example(["", " ", "\0", "\n\n", "a", "é", "e\u0301", "\u200d", "👩‍🚀", "İ", "ﬃ", "\U0010ffff"])
 @example(["x" * 70_000, "a b " * 20_000, "日" * 1000, "." * 1000])
@@ -73,7 +73,7 @@ def test_names_are_told_apart(kind: type[Extractor], options: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("kind", "options"), [one for one in EXTRACTORS if one[0](**one[1]).rounds > 0]
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(cuts=st.lists(st.integers(0, len(CORPUS)), max_size=6), nested=st.integers(0, 6))
 def test_fits_are_the_same_in_any_parts(
     kind: type[Extractor], options: dict[str, Any], cuts: list[int], nested: int

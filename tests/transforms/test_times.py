@@ -184,7 +184,6 @@ STAMPS = st.datetimes(dt.datetime(1, 1, 3), dt.datetime(9999, 12, 29))
 ZONES = st.integers(-1439, 1439).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(STAMPS, st.none() | ZONES, st.sampled_from("T ")), max_size=8))
 def test_what_python_writes_is_read(written: list[tuple]) -> None:
     stamps = [stamp.replace(tzinfo=zone) for stamp, zone, _ in written]
@@ -197,7 +196,7 @@ def test_what_python_writes_is_read(written: list[tuple]) -> None:
     assert [parse_time(text) for text in texts] == micros
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.one_of(
         st.from_regex(
@@ -213,7 +212,6 @@ def test_what_arrow_reads_means_the_same_alone(text: str) -> None:
         assert together[0].as_py() == parse_time(text)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.floats(allow_nan=False), st.floats(-7e10, 3e11), st.integers(0, 10**9)))
 )

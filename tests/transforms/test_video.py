@@ -272,7 +272,7 @@ def test_numbers_of_a_video_are_those_of_its_frames_pooled(make: Any, pool: Any)
 @pytest.mark.parametrize("make", MAKE)
 @pytest.mark.parametrize("pool", ["mean", "max"])
 @given(data=st.data())
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_a_row_does_not_depend_on_its_batch(make: Any, pool: Any, data: st.DataObject) -> None:
     extractor = OnFrames(make(), pool)
     items = data.draw(st.permutations(VIDEOS))
