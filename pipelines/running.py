@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipelines.options import RunnerOptions
-from pipelines.workers import WorkerDied, WorkerPool, serving
+from pipelines.workers import WorkerDied, WorkerPool
 from schemas import storage
 from schemas.errors import DataError, StorageError
 from schemas.layout import LOGS, Layout
@@ -73,7 +73,8 @@ def import_for_workers(plan: Plan) -> None:
     """Import what the workers will need, before they are forked."""
     import pyarrow as pa
 
-    import pipelines.flow  # noqa: F401
+    import pipelines.flow
+    import pipelines.local_runner  # noqa: F401
 
     pa.set_cpu_count(1)
     if any(m.recipe.kind in ("image", "audio", "video") for m in plan.modalities):
@@ -117,6 +118,9 @@ def runner(
         yield lambda plan, upto: _guarded(lambda: _run(plan, upto, remote, None, None, submitted))
         return
     import_for_workers(plan)
+    from pipelines.local_runner import quicken, serving
+
+    quicken()
     count = worker_count(options)
     log = log_path(plan.output)
     gc.freeze()  # else collections in the workers would copy every page they share

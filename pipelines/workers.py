@@ -1,4 +1,4 @@
-"""Local worker processes for Beam's FnApiRunner, forked before anything starts a thread.
+"""Local worker processes for a runner, forked before anything starts a thread.
 
 Beam's own `multi_processing` mode starts each worker as a new interpreter that imports
 everything again, one after another. Here the processes are forked from the launcher while it
@@ -14,12 +14,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from schemas import storage
 
-URN = "sensorium:env:forked_worker:v1"
 THREAD_LIMITS = {
     # One thread a worker: the processes are the parallelism, and sums keep their order.
     "OMP_NUM_THREADS": "1",
@@ -141,50 +139,3 @@ def _serve(channel: socket.socket, prepare: Callable[[], None], log: str | None)
         with contextlib.suppress(OSError):
             sys.stderr.flush()
         os._exit(status)
-
-
-@contextlib.contextmanager
-def serving(pool: WorkerPool) -> Iterator[Any]:
-    """Give a runner whose workers come from the pool.
-
-    Yields:
-        A `FnApiRunner` to be passed to `beam.Pipeline`.
-
-    Raises:
-        WorkerDied: from whatever the main thread is doing, when a worker has died.
-    """
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner, worker_handlers
-    from apache_beam.transforms.environments import Environment
-
-    class ForkedWorkerEnvironment(Environment):
-        def to_runner_api_parameter(self, context: Any) -> tuple[str, bytes]:
-            return URN, b""
-
-        @classmethod
-        def default(cls) -> ForkedWorkerEnvironment:
-            return cls()
-
-    class ForkedWorkerHandler(worker_handlers.GrpcWorkerHandler):
-        def __init__(
-            self, payload: bytes, state: Any, provision_info: Any, grpc_server: Any
-        ) -> None:
-            super().__init__(state, provision_info, grpc_server)
-
-        def host_from_worker(self) -> str:
-            return "localhost"
-
-        def start_worker(self) -> None:
-            pool.start_worker(self.control_address, self.worker_id)
-
-        def stop_worker(self) -> None:
-            pass  # a harness leaves when its control stream ends
-
-    def fail(*_: Any) -> None:
-        raise WorkerDied(pool.died or "a worker process died")
-
-    worker_handlers.WorkerHandler.register_environment(URN, bytes)(ForkedWorkerHandler)
-    before = signal.signal(signal.SIGUSR1, fail)
-    try:
-        yield FnApiRunner(default_environment=ForkedWorkerEnvironment())
-    finally:
-        signal.signal(signal.SIGUSR1, before)

@@ -110,9 +110,10 @@ def vectors(values: np.ndarray) -> pa.Array:
 
 def matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """float32[n, d] of a fixed-size list column without nulls, without a copy where it can be."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    width = array.type.list_size
-    return array.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
+    if isinstance(column, pa.ChunkedArray):  # one chunk would be copied, too
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    width = column.type.list_size
+    return column.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
 
 
 def write_table(path: str, tables: Iterable[pa.Table], schema: pa.Schema) -> int:

@@ -34,7 +34,8 @@ def packing(scratch: str | None) -> Iterator[Pack]:
     with tempfile.NamedTemporaryFile(dir=scratch, suffix=".rows", delete=False) as file:
 
         def put(rows: pa.Table) -> bytes:
-            blob, start = to_blob(rows), file.tell()
+            # What is gone soon may never reach the disk: to compress it takes longer than to write.
+            blob, start = to_blob(rows, compress=False), file.tell()
             file.write(blob)
             return json.dumps([file.name, start, len(blob)]).encode()
 
@@ -51,11 +52,12 @@ def unpack(packed: bytes) -> pa.Table:
         return from_blob(file.read(size))
 
 
-def to_blob(rows: pa.Table) -> bytes:
-    """Rows as a compressed Arrow stream."""
+def to_blob(rows: pa.Table, compress: bool = True) -> bytes:
+    """Rows as an Arrow stream."""
     sink = pa.BufferOutputStream()
     # Of few rows, setting zstd up takes ten times as long as all else; threads are no help either.
-    compression = "zstd" if len(rows) >= ROWS_FOR_ZSTD else "lz4"
+    small = "zstd" if len(rows) >= ROWS_FOR_ZSTD else "lz4"
+    compression = small if compress else None
     options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
     with pa.ipc.new_stream(sink, rows.schema, options=options) as stream:
         stream.write_table(rows)
