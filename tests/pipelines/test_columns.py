@@ -174,3 +174,18 @@ def test_vectors_of_wide_columns_and_of_lists_of_all_types(tmp_path: Path) -> No
     names = json.loads(pq.read_schema(file).metadata[b"names"])
     expected = ["w", *(f"{name}[{i}]" for name in lists for i in range(2)), "v"]
     assert names == [f"vector.{name}" for name in expected]
+
+
+def test_a_type_tells_the_length_of_lists_where_no_row_does(tmp_path: Path) -> None:
+    fixed, tensor = pa.list_(pa.float32(), 3), pa.fixed_shape_tensor(pa.float32(), [2, 3])
+    none = {
+        "fixed": pa.array([], fixed),
+        "tensor": pa.ExtensionArray.from_storage(tensor, pa.array([], tensor.storage_type)),
+    }
+    rows = {"key": pa.array([], pa.string()), "label": pa.array([], pa.string())}
+    pq.write_table(pa.table({**rows, **none}), tmp_path / "facts.parquet")
+    path = recipe(tmp_path, {"path": "facts.parquet"}, "vector")
+    assert planned(path).modalities[0].widths == {"fixed": 3, "tensor": 6}
+    none["any"] = pa.array([], pa.list_(pa.float32()))
+    pq.write_table(pa.table({**rows, **none}), tmp_path / "facts.parquet")
+    assert refused(path).endswith("column 'any' has no value to tell its length")
