@@ -54,12 +54,12 @@ def _options(chosen: dict[str, Any]) -> list[str]:
 
 
 def number(name: str, value: float | None) -> str:
-    """A metric, by its name, for people."""
+    """A metric, by its name, for people; what rounds to zero has no sign."""
     if value is None:
         return "-"
     if name in ("mae", "rmse"):  # in units of the label, so of any size
         return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
-    return f"{value:.3f}"
+    return f"{value:z.3f}"
 
 
 def score_sections(metrics: dict[str, Any]) -> list[Markup]:
@@ -202,8 +202,8 @@ def _bars(metrics: dict[str, Any], rows: Rows) -> Markup:
         spread = found["cross_validation"]["standard_deviation"]
         value = number(name, score) + ("" if spread is None else f" ± {spread:.3f}")
         told = f"{label}: {words} {value}"
-        told += f"; folds from {min(each):.3f} to {max(each):.3f}" if each else ""
-        told += f"; test {test:.3f}" if test is not None else ""
+        told += f"; folds from {min(each):z.3f} to {max(each):z.3f}" if each else ""
+        told += f"; test {test:z.3f}" if test is not None else ""
         shapes = '<rect class="track" y="10" width="100%" height="14"/>'
         if score is not None:
             left, right = sorted((at(0.0), at(score)))

@@ -71,7 +71,7 @@ def _difference(found: dict[str, Any]) -> str:
     if not found["difference"] or found["interval"] is None:
         return "-"
     low, high = found["interval"]
-    return f"{found['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{found['difference']:+z.3f} ({low:+z.3f} to {high:+z.3f})"
 
 
 def understanding_sections(metrics: dict[str, Any]) -> list[Markup]:
@@ -98,11 +98,11 @@ def _worth(metrics: dict[str, Any], found: dict[str, Any]) -> Markup | None:
         values = sorted(found["shapley"]["values"].items(), key=lambda one: -one[1])
         caption = (
             f"Shapley values: what each modality adds to {METRICS[name]}, averaged over all orders "
-            f"of adding them. They sum to {found['shapley']['total']:.3f} less "
-            f"{found['shapley']['nothing']:.3f}, the score of saying nothing."
+            f"of adding them. They sum to {found['shapley']['total']:z.3f} less "
+            f"{found['shapley']['nothing']:z.3f}, the score of saying nothing."
         )
         parts.append(
-            table(caption, ["modality", "adds"], [[m, f"{v:+.3f}"] for m, v in values], (1,))
+            table(caption, ["modality", "adds"], [[m, f"{v:+z.3f}"] for m, v in values], (1,))
         )
     names = list(metrics["modalities"])
     subsets = sorted(found["subsets"], key=lambda one: -(one["score"] or float("-inf")))
@@ -214,6 +214,6 @@ def interval(metrics: dict[str, Any], part: str) -> str:
         return ""
     unit = "groups" if found["grouped"] else "rows"
     return escape(
-        f"{limits[0]:.3f} to {limits[1]:.3f} ({found['confidence']:.0%} interval by a bootstrap of "
-        f"{found['units']:,} {unit})"
+        f"{limits[0]:z.3f} to {limits[1]:z.3f} ({found['confidence']:.0%} interval by a "
+        f"bootstrap of {found['units']:,} {unit})"
     )

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.planning import Checked
+from pipelines.report_scores import number
 from schemas import storage
 from schemas.layout import Layout
 from schemas.options.base import Options
@@ -131,16 +132,12 @@ def _scores(metrics: dict[str, Any]) -> Table:
         table.add_row(
             label,
             f"{found['chosen']['model']} {options}",
-            *(_number(cross[name]) for name in names),
-            _number(test[names[0]]) if test else "-",
+            *(number(name, cross[name]) for name in names),
+            number(names[0], test[names[0]]) if test else "-",
         )
     table.caption = f"cross-validation over {metrics['folds']} folds; test: rows set aside"
     table.caption_justify = "left"
     return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _places(plan: Plan, layout: Layout, audit: dict[str, Any], upto: str) -> list[tuple[str, str]]:

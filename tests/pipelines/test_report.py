@@ -199,6 +199,17 @@ def test_scores_far_below_zero_or_not_defined(tmp_path: Path) -> None:
                 assert 0 <= float(str(shape[name])[:-1]) <= 100
 
 
+def test_what_rounds_to_zero_has_no_sign(plan: Plan) -> None:
+    metrics = learn(plan)
+    metrics["fused"]["cross_validation"]["log_loss"] = -0.0
+    metrics["candidates"][0]["log_loss"] = -1e-9
+    metrics["understanding"]["shapley"]["values"]["image"] = -1e-9
+    write_metrics(plan, metrics)
+    page = report(plan)
+    assert "-0.000" not in page.text
+    assert "image +0.000" in page.text
+
+
 def test_one_modality_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     plan = make_plan(tmp_path / "out", modalities=("image",))
     write_audit(plan)
