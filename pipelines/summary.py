@@ -116,7 +116,7 @@ def _by_step(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _scores(metrics: dict[str, Any]) -> Table:
-    """Fused beside each modality alone, in cross-validation and on the test split."""
+    """Fused beside each modality alone, in cross-validation and on the test split, if any."""
     classes = metrics["task"] == "classification"
     names = ["accuracy", "balanced_accuracy", "log_loss"] if classes else ["r2", "mae", "rmse"]
     table = Table(box=None, pad_edge=False)
@@ -124,18 +124,22 @@ def _scores(metrics: dict[str, Any]) -> Table:
     table.add_column("model")
     for name in names:
         table.add_column(f"{name.replace('_', ' ')}", justify="right")
-    table.add_column(f"test {names[0]}", justify="right")
+    tested = bool(metrics["fused"]["test"])
+    if tested:
+        table.add_column(f"test {names[0]}", justify="right")
     rows = {"fused": metrics["fused"] | {"chosen": metrics["chosen"]}} | metrics["modalities"]
     for label, found in rows.items():
-        cross, test = found["cross_validation"], found["test"]
+        cross, test = found["cross_validation"], found["test"] or {}
         options = ", ".join(f"{k}={v}" for k, v in found["chosen"]["options"].items())
         table.add_row(
             label,
             f"{found['chosen']['model']} {options}",
             *(number(name, cross[name]) for name in names),
-            number(names[0], test[names[0]]) if test else "-",
+            *([number(names[0], test.get(names[0]))] if tested else []),
         )
-    table.caption = f"cross-validation over {metrics['folds']} folds; test: rows set aside"
+    table.caption = f"cross-validation over {metrics['folds']} folds"
+    if tested:
+        table.caption += "; test: rows set aside"
     table.caption_justify = "left"
     return table
 

@@ -34,3 +34,16 @@ def test_what_rounds_to_zero_has_no_sign(plan: Plan) -> None:
     told = summary(plan)
     assert " 0.000 " in told
     assert "-0.000" not in told
+
+
+def test_rows_set_aside_are_spoken_of_where_there_are_any(plan: Plan) -> None:
+    metrics = learn(plan)
+    assert "test accuracy" in summary(plan)
+    assert "over 5 folds; test: rows set aside" in summary(plan)
+    for found in (metrics["fused"], *metrics["modalities"].values()):
+        found["test"] = None
+    write_metrics(plan, metrics)
+    told = summary(plan)
+    assert "over 5 folds" in told
+    assert "set aside" not in told
+    assert "test accuracy" not in told
