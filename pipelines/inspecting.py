@@ -116,7 +116,15 @@ def no_column(column: str, known: dict[str, str], source: SourcePlan) -> str:
     """What to say of a column that is not there."""
     there = list(known)
     hint = nearest(column, there) or f"; {opening.nearest(column, there)}"
+    if source.format in ("csv", "tsv") and len(there) == 1:
+        for delimiter, cure in _DELIMITERS.items():
+            if delimiter in there[0]:
+                hint = f", only {there[0]!r}: if {delimiter!r} is between its values, {cure}"
     return f"{source.names[0]} has no column {column!r}{hint}"
+
+
+_DELIMITERS = {";": "write the file anew with ','", "\t": "set `format: tsv`"}
+"""What may be in the place of the comma in a CSV file, and what to do then."""
 
 
 def choose_columns(

@@ -89,6 +89,22 @@ def test_columns_that_cannot_be_told_are_asked_for(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("delimiter", "told"),
+    [
+        (";", "only 'key;age;label': if ';' is between its values, write the file anew with ','"),
+        ("\t", r"only 'key\tage\tlabel': if '\t' is between its values, set `format: tsv`"),
+    ],
+)
+def test_another_delimiter_than_the_comma_is_told(
+    tmp_path: Path, delimiter: str, told: str
+) -> None:
+    text = "key,age,label\na,1,x\n".replace(",", delimiter)
+    (tmp_path / "facts.csv").write_text(text)
+    path = recipe(tmp_path, {"path": "facts.csv", "columns": {"age": "number"}})
+    assert refused(path).endswith(f"source.key: facts.csv has no column 'key', {told}")
+
+
+@pytest.mark.parametrize(
     ("options", "told"),  # after `modalities.facts.extract.columns.`
     [
         ({"scale": {"agee": "rank"}}, "scale.agee: the table has no column 'agee' that holds a "
