@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from pipelines.report_html import Markup, escape, mark, scrolling, section, share, short, table, tag
+from schemas.problems import counted
 
 MOST_CLASSES = 40  # a larger confusion matrix cannot be read: its largest errors are listed
 MOST_ERRORS = 30
@@ -110,7 +111,7 @@ def _scores(metrics: dict[str, Any]) -> Markup:
     caption = (
         f"Cross-validation: {counts['train']:,} training rows, each predicted by a model that "
         f"has not seen it. {_not_nested(metrics)}"
-        + (f"Test: {counts['test']:,} rows set aside. " if counts["test"] else "")
+        + (f"Test: {counted(counts['test'], 'row')} set aside. " if counts["test"] else "")
         + _BETTER[metrics["task"]]
     )
     groups = [("", 2), *((words, len(names)) for words in parts.values())]
@@ -166,8 +167,8 @@ def _unseen(test: dict[str, Any] | None) -> str:
     more = " and others" if len(unseen) > 10 else ""
     return tag(
         "p",
-        f"{sum(unseen.values()):,} test rows have a label that no training row has, and count "
-        f"as wrong: {short(some)}{more}.",
+        f"Counted as wrong: {counted(sum(unseen.values()), 'test row')} with a label that no "
+        f"training row has: {short(some)}{more}.",
         "note",
     )
 

@@ -15,6 +15,7 @@ from schemas.layout import Layout
 from schemas.options.base import Options
 from schemas.options.fuse import Compare, Deep, Strategy
 from schemas.plan import Plan
+from schemas.problems import counted
 from schemas.recipe import TARGET
 
 
@@ -42,7 +43,9 @@ def print_plan(checked: Checked, console: Console) -> None:
     ]
     if recipe.target is not None:
         rows = checked.rows[TARGET]
-        lines.append(f"target   {recipe.target.column} ({recipe.target.task}), {rows:,} rows")
+        lines.append(
+            f"target   {recipe.target.column} ({recipe.target.task}), {counted(rows, 'row')}"
+        )
         group = f", groups of {recipe.split.group} kept whole" if recipe.split.group else ""
         folds = "one a group" if recipe.split.folds == "group" else recipe.split.folds
         lines.append(f"split    test {recipe.split.test_share:.0%}, folds: {folds}{group}")
@@ -75,10 +78,10 @@ def print_summary(plan: Plan, upto: str, console: Console) -> None:
     if data_set:
         dropped = f", {data_set['dropped']:,} dropped by the join" if data_set["dropped"] else ""
         unused = data_set["labels_without_records"]
-        text = f"\n{data_set['keys']:,} keys = {data_set['fused']:,} fused{dropped}"
+        text = f"\n{counted(data_set['keys'], 'key')} = {data_set['fused']:,} fused{dropped}"
         if plan.target is not None:
             text += f"; {data_set['labelled']:,} with a label"
-            text += f", {unused:,} labels without records" if unused else ""
+            text += f", {counted(unused, 'label')} without records" if unused else ""
         console.print(text + ". The audit balances.")
     else:
         console.print("\nThe audit balances.")

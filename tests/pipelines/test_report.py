@@ -155,7 +155,7 @@ def test_labels_that_training_never_saw(plan: Plan) -> None:
     metrics = learn(plan)
     metrics["fused"]["test"]["unseen_labels"] = {"dog": 3}
     write_metrics(plan, metrics)
-    assert "3 test rows have a label that no training row has" in report(plan).text
+    assert "3 test rows with a label that no training row has: dog (3)." in report(plan).text
 
 
 def test_a_model_that_did_not_converge_is_told(plan: Plan) -> None:

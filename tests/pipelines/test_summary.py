@@ -47,3 +47,9 @@ def test_rows_set_aside_are_spoken_of_where_there_are_any(plan: Plan) -> None:
     assert "over 5 folds" in told
     assert "set aside" not in told
     assert "test accuracy" not in told
+
+
+def test_one_is_no_more_than_one(plan: Plan) -> None:
+    learn(plan)
+    write_audit(plan, keys=1, late=0, labels_without_records=1)
+    assert "\n1 key = 1 fused; 1 with a label, 1 label without records." in summary(plan)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from schemas.plan import SourcePlan
+from schemas.problems import counted
 from transforms.records.opening import open_file, readable, require
 from transforms.records.values import Found, short, wanted
 
@@ -116,7 +117,7 @@ class _Malformed:
             self.ended = True
             return "skip"
         text, end, _ = row.text.replace(_NOT_UTF8, "\ufffd").partition(f"\n{_END}")
-        counts = f"{row.actual_columns} values, not {row.expected_columns}"
+        counts = f"{counted(row.actual_columns, 'value')}, not {row.expected_columns}"
         message = f"{'a quote is never closed' if end else counts}: {short(text)}"
         self.rows.append((row.number - 1, self._key_in(row.text), message))
         return "skip"
