@@ -13,7 +13,7 @@ import pytest
 import yaml
 from flows import must, table
 
-from pipelines.planning import make_plan
+from pipelines.planning import Checked, make_plan
 from schemas.loading import locate_recipe
 from schemas.plan import Plan
 from schemas.problems import RecipeError
@@ -46,9 +46,13 @@ def recipe(folder: Path, source: dict[str, Any], kind: str = "table", **more: An
     return path
 
 
+def checked(path: Path, *sets: str) -> Checked:
+    loaded, place = locate_recipe(str(path), sets)
+    return make_plan(loaded, str(path), str(path.parent / "output"), place)
+
+
 def planned(path: Path) -> Plan:
-    loaded, place = locate_recipe(str(path))
-    return make_plan(loaded, str(path), str(path.parent / "output"), place).plan
+    return checked(path).plan
 
 
 def refused(path: Path) -> str:
@@ -205,3 +209,19 @@ def test_a_type_tells_the_length_of_lists_where_no_row_does(tmp_path: Path) -> N
     none["any"] = pa.array([], pa.list_(pa.float32()))
     pq.write_table(pa.table({**rows, **none}), tmp_path / "facts.parquet")
     assert refused(path).endswith("column 'any' has no value to tell its length")
+
+
+def test_labels_that_hardly_repeat_are_noted(tmp_path: Path) -> None:
+    ids = [f"id {i % 37}" for i in range(N)]
+    pq.write_table(pa.table({**COLUMNS, "id": ids}), tmp_path / "facts.parquet")
+    path = recipe(tmp_path, {"path": "facts.parquet"})
+    assert checked(path).notes == checked(path, "target.column=usage").notes == []
+    assert checked(path, "target.column=id").notes == [
+        "target.column: 'id' has 37 distinct labels in the first 40 rows that have one, too many "
+        "for classes: is it the column that you mean?"
+    ]
+    assert checked(path, "target.column=age").notes == [
+        "target.column: 'age' has 36 distinct labels in the first 36 rows that have one, too many "
+        "for classes: for numbers, set target.task: regression"
+    ]
+    assert checked(path, "target.column=age", "target.task=regression").notes == []
