@@ -42,7 +42,7 @@ from schemas.layout import Layout
 from schemas.loading import dump_recipe, locate_recipe
 from schemas.options.fuse import needs_choice
 from schemas.plan import Plan
-from schemas.problems import RecipeError, nearest
+from schemas.problems import RecipeError, counted, nearest
 
 # In a pipe or a file there is no window for tables to fit into.
 OUT = Console(
@@ -352,10 +352,10 @@ def _check_dead_letters(plan: Plan) -> None:
         dead, rows = counts["dead_letters"], counts["rows"]
         if dead and dead > plan.recipe.max_dead_letters * rows:
             raise DataError(
-                f"{name}: {dead} of {rows} rows ({dead / rows:.1%}) are dead letters, more than "
-                f"max_dead_letters, which is {plan.recipe.max_dead_letters}. The first: "
-                f"{_first_letter(plan, name)}. All are in {plan.output}/dead_letters; what was "
-                "done is kept"
+                f"{name}: {dead:,} of {counted(rows, 'row')} ({dead / rows:.1%}) became dead "
+                f"letters, more than max_dead_letters, which is {plan.recipe.max_dead_letters}. "
+                f"The first: {_first_letter(plan, name)}. All are in {plan.output}/dead_letters; "
+                "what was done is kept"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import os
 import re
 from collections.abc import Callable
@@ -115,7 +116,15 @@ def no_column(column: str, known: dict[str, str], source: SourcePlan) -> str:
     """What to say of a column that is not there."""
     there = list(known)
     hint = nearest(column, there) or f"; {opening.nearest(column, there)}"
+    if source.format in ("csv", "tsv") and len(there) == 1:
+        for delimiter, cure in _DELIMITERS.items():
+            if delimiter in there[0]:
+                hint = f", only {there[0]!r}: if {delimiter!r} is between its values, {cure}"
     return f"{source.names[0]} has no column {column!r}{hint}"
+
+
+_DELIMITERS = {";": "write the file anew with ','", "\t": "set `format: tsv`"}
+"""What may be in the place of the comma in a CSV file, and what to do then."""
 
 
 def choose_columns(
@@ -149,7 +158,7 @@ def choose_columns(
         if rows is None:
             return None
         if isinstance(modality, VectorModality):
-            widths = _widths(source, rows, problems, where)
+            widths = _widths(source, known, rows, problems, where)
         if source.uri is not None:
             _check_payloads(source, rows, problems, where)
     return ModalityPlan(name, modality, source, widths) if len(problems) == before else None
@@ -215,6 +224,9 @@ _TYPES: dict[ColumnType, str] = {
     "boolean": r"bool$",
 }
 _LISTS = re.compile(r"list|^extension<arrow.fixed_shape_tensor|^array$")
+_SHAPE = re.compile(
+    r"(?:fixed_size_list<.*>|extension<arrow.fixed_shape_tensor.* shape=)\[([\d,]+)\]"
+)
 
 
 def _unused(name: str, recipe: Recipe, known: dict[str, str]) -> list[str]:
@@ -289,15 +301,21 @@ def first_rows(
 
 
 def _widths(
-    source: SourcePlan, rows: pa.Table, problems: Problems, where: tuple[str | int, ...]
+    source: SourcePlan,
+    known: dict[str, str],
+    rows: pa.Table,
+    problems: Problems,
+    where: tuple[str | int, ...],
 ) -> dict[str, int]:
-    """Lengths of list columns, from the first row that has one."""
+    """Lengths of list columns, from the first row that has one, or else from their types."""
     widths = {}
     for column, kind in source.columns.items():
         if kind == "list":
             lengths = pc.list_value_length(rows.column(column)).drop_null()
             if len(lengths):
                 widths[column] = lengths[0].as_py()
+            elif shape := _SHAPE.match(known[column]):
+                widths[column] = math.prod(map(int, shape[1].split(",")))
             else:
                 problems.add(f"column {column!r} has no value to tell its length", *where)
     return widths

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipelines.inspecting import (
     FLOATING,
     Problems,
@@ -43,6 +46,8 @@ from transforms.records import sources
 
 ROWS_PER_BUCKET = 2000
 FEWEST_BUCKETS = 16
+FEWEST_LABELS = 20  # from which it can be told whether they repeat
+MOST_DISTINCT = 0.9  # share of labels above which hardly any repeats
 FORMAT_VERSION = 1  # of records and fused files: to be raised when their content changes
 
 
@@ -127,7 +132,7 @@ def make_plan(
             modalities.append(modality)
     target = None
     if recipe.target is not None:
-        target = _target(recipe, base, problems)
+        target = _target(recipe, base, problems, notes)
     if recipe.target is not None and networks_of(recipe.fuse):
         _check_networks(problems)
     inputs = [m.source for m in modalities] + ([target] if target else [])
@@ -168,7 +173,7 @@ def buckets_for(rows: int) -> int:
 # --- target, fusion, output ----------------------------------------------------------------------
 
 
-def _target(recipe: Recipe, base: str, problems: Problems) -> SourcePlan | None:
+def _target(recipe: Recipe, base: str, problems: Problems, notes: list[str]) -> SourcePlan | None:
     target = recipe.target
     assert target is not None
     written = recipe.target_source()
@@ -204,7 +209,8 @@ def _target(recipe: Recipe, base: str, problems: Problems) -> SourcePlan | None:
     if problems:
         return None
     plan = replace(found, columns=columns)
-    if first_rows(plan, problems, ("target", "column")) is None:
+    rows = first_rows(plan, problems, ("target", "column"))
+    if rows is None:
         return None
     if target.task == "classification" and known[target.column].startswith(FLOATING):
         problems.add(
@@ -213,7 +219,23 @@ def _target(recipe: Recipe, base: str, problems: Problems) -> SourcePlan | None:
             "target",
             "column",
         )
+    elif target.task == "classification":
+        notes += _hardly_classes(target.column, rows.column(target.column).drop_null())
     return plan
+
+
+def _hardly_classes(column: str, labels: pa.ChunkedArray) -> list[str]:
+    """A note if labels hardly repeat, as when a number or an id is taken for a class."""
+    distinct = pc.count_distinct(labels).as_py()
+    if len(labels) < FEWEST_LABELS or distinct < MOST_DISTINCT * len(labels):
+        return []
+    try:
+        pc.cast(labels, pa.float64())
+        hint = "for numbers, set target.task: regression"
+    except pa.ArrowInvalid:
+        hint = "is it the column that you mean?"
+    found = f"{distinct:,} distinct labels in the first {len(labels):,} rows that have one"
+    return [f"target.column: {column!r} has {found}, too many for classes: {hint}"]
 
 
 def _check_networks(problems: Problems) -> None:

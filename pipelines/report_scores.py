@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from pipelines.report_html import Markup, escape, mark, scrolling, section, share, short, table, tag
+from schemas.problems import counted
 
 MOST_CLASSES = 40  # a larger confusion matrix cannot be read: its largest errors are listed
 MOST_ERRORS = 30
@@ -54,12 +55,12 @@ def _options(chosen: dict[str, Any]) -> list[str]:
 
 
 def number(name: str, value: float | None) -> str:
-    """A metric, by its name, for people."""
+    """A metric, by its name, for people; what rounds to zero has no sign."""
     if value is None:
         return "-"
     if name in ("mae", "rmse"):  # in units of the label, so of any size
         return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
-    return f"{value:.3f}"
+    return f"{value:z.3f}"
 
 
 def score_sections(metrics: dict[str, Any]) -> list[Markup]:
@@ -110,7 +111,7 @@ def _scores(metrics: dict[str, Any]) -> Markup:
     caption = (
         f"Cross-validation: {counts['train']:,} training rows, each predicted by a model that "
         f"has not seen it. {_not_nested(metrics)}"
-        + (f"Test: {counts['test']:,} rows set aside. " if counts["test"] else "")
+        + (f"Test: {counted(counts['test'], 'row')} set aside. " if counts["test"] else "")
         + _BETTER[metrics["task"]]
     )
     groups = [("", 2), *((words, len(names)) for words in parts.values())]
@@ -166,8 +167,8 @@ def _unseen(test: dict[str, Any] | None) -> str:
     more = " and others" if len(unseen) > 10 else ""
     return tag(
         "p",
-        f"{sum(unseen.values()):,} test rows have a label that no training row has, and count "
-        f"as wrong: {short(some)}{more}.",
+        f"Counted as wrong: {counted(sum(unseen.values()), 'test row')} with a label that no "
+        f"training row has: {short(some)}{more}.",
         "note",
     )
 
@@ -202,8 +203,8 @@ def _bars(metrics: dict[str, Any], rows: Rows) -> Markup:
         spread = found["cross_validation"]["standard_deviation"]
         value = number(name, score) + ("" if spread is None else f" ± {spread:.3f}")
         told = f"{label}: {words} {value}"
-        told += f"; folds from {min(each):.3f} to {max(each):.3f}" if each else ""
-        told += f"; test {test:.3f}" if test is not None else ""
+        told += f"; folds from {min(each):z.3f} to {max(each):z.3f}" if each else ""
+        told += f"; test {test:z.3f}" if test is not None else ""
         shapes = '<rect class="track" y="10" width="100%" height="14"/>'
         if score is not None:
             left, right = sorted((at(0.0), at(score)))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from pipelines.report_html import Markup, escape, mark, scrolling, section, table, tag
+from pipelines.report_html import Markup, escape, mark, section, table, tag
 from pipelines.report_scores import METRICS, number
+
+MOST_SETS = 15  # of modalities that are all shown: those of four modalities
+BEST_SETS = 10  # shown of more
 
 
 def strategy_sections(metrics: dict[str, Any]) -> list[Markup]:
@@ -71,7 +75,7 @@ def _difference(found: dict[str, Any]) -> str:
     if not found["difference"] or found["interval"] is None:
         return "-"
     low, high = found["interval"]
-    return f"{found['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{found['difference']:+z.3f} ({low:+z.3f} to {high:+z.3f})"
 
 
 def understanding_sections(metrics: dict[str, Any]) -> list[Markup]:
@@ -98,34 +102,50 @@ def _worth(metrics: dict[str, Any], found: dict[str, Any]) -> Markup | None:
         values = sorted(found["shapley"]["values"].items(), key=lambda one: -one[1])
         caption = (
             f"Shapley values: what each modality adds to {METRICS[name]}, averaged over all orders "
-            f"of adding them. They sum to {found['shapley']['total']:.3f} less "
-            f"{found['shapley']['nothing']:.3f}, the score of saying nothing."
+            f"of adding them. They sum to {found['shapley']['total']:z.3f} less "
+            f"{found['shapley']['nothing']:z.3f}, the score of saying nothing."
         )
         parts.append(
-            table(caption, ["modality", "adds"], [[m, f"{v:+.3f}"] for m, v in values], (1,))
+            table(caption, ["modality", "adds"], [[m, f"{v:+z.3f}"] for m, v in values], (1,))
         )
-    names = list(metrics["modalities"])
-    subsets = sorted(found["subsets"], key=lambda one: -(one["score"] or float("-inf")))
-    rows = [
-        [
-            " + ".join(one["modalities"]),
-            *(mark(m in one["modalities"]) if m in one["modalities"] else "" for m in names),
-            number(name, one["score"]),
+    return section("What each modality adds", *parts, *_sets(metrics, found["subsets"]))
+
+
+def _sets(metrics: dict[str, Any], subsets: list[dict[str, Any]]) -> list[Markup]:
+    """Scores of sets of modalities: those that one looks for first, and the others folded."""
+    names, score = list(metrics["modalities"]), metrics["score"]
+
+    def grid(caption: str, sets: list[dict[str, Any]]) -> Markup:
+        rows = [
+            [
+                " + ".join(one["modalities"]),
+                *(mark(True) if m in one["modalities"] else "" for m in names),
+                number(score, one["score"]),
+            ]
+            for one in sets
         ]
-        for one in subsets
+        heads = ["modalities", *names, METRICS[score]]
+        return table(caption, heads, rows, (len(names) + 1,))
+
+    def worth(one: dict[str, Any]) -> float:
+        return -math.inf if one["score"] is None else one["score"]
+
+    ordered = sorted(subsets, key=worth, reverse=True)
+    of = f"Cross-validated {METRICS[score]} of"
+    if len(ordered) <= MOST_SETS:
+        return [grid(f"{of} every set of modalities, from the best.", ordered)]
+    first = [
+        one
+        for i, one in enumerate(ordered)
+        if i < BEST_SETS or len(one["modalities"]) in (1, len(names))
     ]
-    caption = f"Cross-validated {METRICS[name]} of every set of modalities, from the best."
-    grid = table(caption, ["modalities", *names, METRICS[name]], rows, (len(names) + 1,))
-    box = scrolling(grid, "Every set of modalities")
-    parts.append(
-        Markup(
-            f"<details>\n<summary>Every set of modalities ({len(rows)})</summary>\n"
-            f"{box}\n</details>"
-        )
-        if len(rows) > 7
-        else grid
-    )
-    return section("What each modality adds", *parts)
+    rest = [one for one in ordered if one not in first]
+    caption = f"{of} the {BEST_SETS} best sets of modalities, each alone and all, from the best."
+    others = grid(f"{of} the other sets of modalities, from the best.", rest)
+    return [
+        grid(caption, first),
+        Markup(f"<details>\n<summary>The other {len(rest)} sets</summary>\n{others}\n</details>"),
+    ]
 
 
 def _removal(metrics: dict[str, Any], found: dict[str, Any]) -> Markup | None:
@@ -214,6 +234,6 @@ def interval(metrics: dict[str, Any], part: str) -> str:
         return ""
     unit = "groups" if found["grouped"] else "rows"
     return escape(
-        f"{limits[0]:.3f} to {limits[1]:.3f} ({found['confidence']:.0%} interval by a bootstrap of "
-        f"{found['units']:,} {unit})"
+        f"{limits[0]:z.3f} to {limits[1]:z.3f} ({found['confidence']:.0%} interval by a "
+        f"bootstrap of {found['units']:,} {unit})"
     )

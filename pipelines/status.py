@@ -14,7 +14,7 @@ from pipelines.progress import count_receipts
 from pipelines.resume import State, read_state
 from schemas import storage
 from schemas.layout import FUSED, Layout
-from schemas.problems import RecipeError
+from schemas.problems import RecipeError, counted
 from schemas.tables import open_parquet
 
 
@@ -135,7 +135,7 @@ def print_status(status: Status, console: Console) -> None:
     for step in status.steps:
         name = "" if step.modality == FUSED else step.modality
         dead = status.dead_letters.get(name, 0) if step.step == "ingest" else 0
-        note = f"{dead:,} dead letters" if dead else ""
+        note = counted(dead, "dead letter") if dead else ""
         table.add_row(step.step, name, f"{step.done}/{step.total}", note)
     if status.trained is not None:
         table.add_row("train", "", "done" if status.trained else "to do", "")

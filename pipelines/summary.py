@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.planning import Checked
+from pipelines.report_scores import number
 from schemas import storage
 from schemas.layout import Layout
 from schemas.options.base import Options
 from schemas.options.fuse import Compare, Deep, Strategy
 from schemas.plan import Plan
+from schemas.problems import counted
 from schemas.recipe import TARGET
 
 
@@ -41,7 +43,9 @@ def print_plan(checked: Checked, console: Console) -> None:
     ]
     if recipe.target is not None:
         rows = checked.rows[TARGET]
-        lines.append(f"target   {recipe.target.column} ({recipe.target.task}), {rows:,} rows")
+        lines.append(
+            f"target   {recipe.target.column} ({recipe.target.task}), {counted(rows, 'row')}"
+        )
         group = f", groups of {recipe.split.group} kept whole" if recipe.split.group else ""
         folds = "one a group" if recipe.split.folds == "group" else recipe.split.folds
         lines.append(f"split    test {recipe.split.test_share:.0%}, folds: {folds}{group}")
@@ -74,10 +78,10 @@ def print_summary(plan: Plan, upto: str, console: Console) -> None:
     if data_set:
         dropped = f", {data_set['dropped']:,} dropped by the join" if data_set["dropped"] else ""
         unused = data_set["labels_without_records"]
-        text = f"\n{data_set['keys']:,} keys = {data_set['fused']:,} fused{dropped}"
+        text = f"\n{counted(data_set['keys'], 'key')} = {data_set['fused']:,} fused{dropped}"
         if plan.target is not None:
             text += f"; {data_set['labelled']:,} with a label"
-            text += f", {unused:,} labels without records" if unused else ""
+            text += f", {counted(unused, 'label')} without records" if unused else ""
         console.print(text + ". The audit balances.")
     else:
         console.print("\nThe audit balances.")
@@ -115,7 +119,7 @@ def _by_step(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _scores(metrics: dict[str, Any]) -> Table:
-    """Fused beside each modality alone, in cross-validation and on the test split."""
+    """Fused beside each modality alone, in cross-validation and on the test split, if any."""
     classes = metrics["task"] == "classification"
     names = ["accuracy", "balanced_accuracy", "log_loss"] if classes else ["r2", "mae", "rmse"]
     table = Table(box=None, pad_edge=False)
@@ -123,24 +127,24 @@ def _scores(metrics: dict[str, Any]) -> Table:
     table.add_column("model")
     for name in names:
         table.add_column(f"{name.replace('_', ' ')}", justify="right")
-    table.add_column(f"test {names[0]}", justify="right")
+    tested = bool(metrics["fused"]["test"])
+    if tested:
+        table.add_column(f"test {names[0]}", justify="right")
     rows = {"fused": metrics["fused"] | {"chosen": metrics["chosen"]}} | metrics["modalities"]
     for label, found in rows.items():
-        cross, test = found["cross_validation"], found["test"]
+        cross, test = found["cross_validation"], found["test"] or {}
         options = ", ".join(f"{k}={v}" for k, v in found["chosen"]["options"].items())
         table.add_row(
             label,
             f"{found['chosen']['model']} {options}",
-            *(_number(cross[name]) for name in names),
-            _number(test[names[0]]) if test else "-",
+            *(number(name, cross[name]) for name in names),
+            *([number(names[0], test.get(names[0]))] if tested else []),
         )
-    table.caption = f"cross-validation over {metrics['folds']} folds; test: rows set aside"
+    table.caption = f"cross-validation over {metrics['folds']} folds"
+    if tested:
+        table.caption += "; test: rows set aside"
     table.caption_justify = "left"
     return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _places(plan: Plan, layout: Layout, audit: dict[str, Any], upto: str) -> list[tuple[str, str]]:

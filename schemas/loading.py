@@ -34,7 +34,8 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
     Args:
         path: a local file or an fsspec URL.
         overrides: `field=value`, with dots in the field (`split.folds=3`), a number for a
-            position in a list, and the value in YAML. Fields that are not there are added.
+            position in a list, and the value in YAML. Fields that are not there are added; a
+            modality only as a whole.
 
     Raises:
         RecipeError: with all that is wrong, by line and field.
@@ -338,6 +339,8 @@ def _override(data: dict[str, Any], places: dict[Loc, Place], override: str) -> 
         loc = (*loc, step)
         if not parts:
             break
+        if loc[:-1] == ("modalities",) and isinstance(inner, dict) and step not in inner:
+            raise RecipeError([place.problem(loc, _no_modality(step, inner))])
         known = inner.get(step) if isinstance(inner, dict) else inner[step]
         if not isinstance(known, dict | list):
             known = inner[step] = {}
@@ -367,6 +370,15 @@ def _step(inner: Any, parts: list[str], place: Place, loc: Loc) -> tuple[str | i
         if ".".join(parts[:n]) in inner:
             return ".".join(parts[:n]), parts[n:]
     return parts[0], parts[1:]
+
+
+def _no_modality(name: object, known: dict[str, Any]) -> str:
+    """What to say of one whose fields are set: made of these alone, it would lack all others."""
+    return "there is no such modality" + (
+        nearest(name, known)
+        or f"; there are: {', '.join(known) or 'none'}. A new one is set as a whole: "
+        f"--set 'modalities.{name}={{kind: ..., source: ...}}'"
+    )
 
 
 def _forget(places: dict[Loc, Place], above: Loc) -> None:

@@ -67,6 +67,11 @@ def nearest(name: object, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def counted(n: int, what: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
 def explain(
     error: ValidationError, place: Callable[[Loc], Place], model: type[BaseModel] = Recipe
 ) -> list[str]:

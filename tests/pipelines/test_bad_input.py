@@ -189,7 +189,7 @@ def test_too_many_dead_letters_fail_the_run_and_keep_what_was_done(folder: Path)
     run = ["run", folder / "recipe.yaml", "--to", folder / "output"]
     done = sensorium(*run, "--set", "max_dead_letters=0.05")
     assert done.returncode == 1
-    assert "image: 6 of 36 rows (16.7%) are dead letters" in done.stderr
+    assert "image: 6 of 36 rows (16.7%) became dead letters" in done.stderr
     assert "Traceback" not in done.stderr
     again = sensorium(*run)
     assert again.returncode == 0

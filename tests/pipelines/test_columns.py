@@ -13,7 +13,7 @@ import pytest
 import yaml
 from flows import must, table
 
-from pipelines.planning import make_plan
+from pipelines.planning import Checked, make_plan
 from schemas.loading import locate_recipe
 from schemas.plan import Plan
 from schemas.problems import RecipeError
@@ -46,9 +46,13 @@ def recipe(folder: Path, source: dict[str, Any], kind: str = "table", **more: An
     return path
 
 
+def checked(path: Path, *sets: str) -> Checked:
+    loaded, place = locate_recipe(str(path), sets)
+    return make_plan(loaded, str(path), str(path.parent / "output"), place)
+
+
 def planned(path: Path) -> Plan:
-    loaded, place = locate_recipe(str(path))
-    return make_plan(loaded, str(path), str(path.parent / "output"), place).plan
+    return checked(path).plan
 
 
 def refused(path: Path) -> str:
@@ -86,6 +90,22 @@ def test_columns_that_cannot_be_told_are_asked_for(folder: Path) -> None:
     pq.write_table(pa.table({**COLUMNS, "tags": [["a"]] * N}), folder / "facts.parquet")
     told = refused(recipe(folder, {"path": "facts.parquet"}))
     assert "column 'tags' holds list<element: string>, which is neither" in told
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "told"),
+    [
+        (";", "only 'key;age;label': if ';' is between its values, write the file anew with ','"),
+        ("\t", r"only 'key\tage\tlabel': if '\t' is between its values, set `format: tsv`"),
+    ],
+)
+def test_another_delimiter_than_the_comma_is_told(
+    tmp_path: Path, delimiter: str, told: str
+) -> None:
+    text = "key,age,label\na,1,x\n".replace(",", delimiter)
+    (tmp_path / "facts.csv").write_text(text)
+    path = recipe(tmp_path, {"path": "facts.csv", "columns": {"age": "number"}})
+    assert refused(path).endswith(f"source.key: facts.csv has no column 'key', {told}")
 
 
 @pytest.mark.parametrize(
@@ -174,3 +194,34 @@ def test_vectors_of_wide_columns_and_of_lists_of_all_types(tmp_path: Path) -> No
     names = json.loads(pq.read_schema(file).metadata[b"names"])
     expected = ["w", *(f"{name}[{i}]" for name in lists for i in range(2)), "v"]
     assert names == [f"vector.{name}" for name in expected]
+
+
+def test_a_type_tells_the_length_of_lists_where_no_row_does(tmp_path: Path) -> None:
+    fixed, tensor = pa.list_(pa.float32(), 3), pa.fixed_shape_tensor(pa.float32(), [2, 3])
+    none = {
+        "fixed": pa.array([], fixed),
+        "tensor": pa.ExtensionArray.from_storage(tensor, pa.array([], tensor.storage_type)),
+    }
+    rows = {"key": pa.array([], pa.string()), "label": pa.array([], pa.string())}
+    pq.write_table(pa.table({**rows, **none}), tmp_path / "facts.parquet")
+    path = recipe(tmp_path, {"path": "facts.parquet"}, "vector")
+    assert planned(path).modalities[0].widths == {"fixed": 3, "tensor": 6}
+    none["any"] = pa.array([], pa.list_(pa.float32()))
+    pq.write_table(pa.table({**rows, **none}), tmp_path / "facts.parquet")
+    assert refused(path).endswith("column 'any' has no value to tell its length")
+
+
+def test_labels_that_hardly_repeat_are_noted(tmp_path: Path) -> None:
+    ids = [f"id {i % 37}" for i in range(N)]
+    pq.write_table(pa.table({**COLUMNS, "id": ids}), tmp_path / "facts.parquet")
+    path = recipe(tmp_path, {"path": "facts.parquet"})
+    assert checked(path).notes == checked(path, "target.column=usage").notes == []
+    assert checked(path, "target.column=id").notes == [
+        "target.column: 'id' has 37 distinct labels in the first 40 rows that have one, too many "
+        "for classes: is it the column that you mean?"
+    ]
+    assert checked(path, "target.column=age").notes == [
+        "target.column: 'age' has 36 distinct labels in the first 36 rows that have one, too many "
+        "for classes: for numbers, set target.task: regression"
+    ]
+    assert checked(path, "target.column=age", "target.task=regression").notes == []

@@ -155,7 +155,7 @@ def test_labels_that_training_never_saw(plan: Plan) -> None:
     metrics = learn(plan)
     metrics["fused"]["test"]["unseen_labels"] = {"dog": 3}
     write_metrics(plan, metrics)
-    assert "3 test rows have a label that no training row has" in report(plan).text
+    assert "3 test rows with a label that no training row has: dog (3)." in report(plan).text
 
 
 def test_a_model_that_did_not_converge_is_told(plan: Plan) -> None:
@@ -197,6 +197,17 @@ def test_scores_far_below_zero_or_not_defined(tmp_path: Path) -> None:
         for name in ("x", "cx", "width"):
             if (shape.get(name) or "").endswith("%"):
                 assert 0 <= float(str(shape[name])[:-1]) <= 100
+
+
+def test_what_rounds_to_zero_has_no_sign(plan: Plan) -> None:
+    metrics = learn(plan)
+    metrics["fused"]["cross_validation"]["log_loss"] = -0.0
+    metrics["candidates"][0]["log_loss"] = -1e-9
+    metrics["understanding"]["shapley"]["values"]["image"] = -1e-9
+    write_metrics(plan, metrics)
+    page = report(plan)
+    assert "-0.000" not in page.text
+    assert "image +0.000" in page.text
 
 
 def test_one_modality_has_nothing_to_be_compared_with(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
-from report_outputs import Page, learn, make_plan, write_audit, write_letters
+from report_outputs import Page, learn, make_plan, write_audit, write_letters, write_metrics
 
 from pipelines.report import write_report
 from schemas.layout import Layout
@@ -89,6 +90,7 @@ def test_what_scores_are_made_of(plan: Plan) -> None:
     assert low <= metrics["fused"]["cross_validation"]["accuracy"] <= high
     assert f"{low:.3f} to {high:.3f} (95% interval by a bootstrap" in page.text
     assert len(found["subsets"]) == 7
+    assert "The other" not in page.text
     for line in found["subsets"]:
         assert " + ".join(line["modalities"]) in page.text
     shapley = found["shapley"]
@@ -100,3 +102,22 @@ def test_what_scores_are_made_of(plan: Plan) -> None:
     assert all(f"{score:.3f}" in page.text for score in scores)
     assert "image and audio" in page.text
     assert "Expected calibration error" in page.text
+
+
+def test_of_many_sets_of_modalities_the_best_each_alone_and_all_are_shown(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path / "out", tuple("abcdef"))
+    write_audit(plan)
+    write_letters(plan)
+    metrics = learn(plan)
+    sets = metrics["understanding"]["subsets"]
+    for i, line in enumerate(sets):  # the more modalities, the better
+        line["score"] = i / 100
+    sets[-1]["score"] = None  # but all of them
+    write_metrics(plan, metrics)
+    _, text = report(plan).text.split("What each modality adds")
+    shown, folded = (
+        re.findall(r"\b\w(?: \+ \w)*(?= ✓ yes)", part) for part in text.split("The other 46 sets")
+    )
+    told = [" + ".join(line["modalities"]) for line in sets]
+    assert shown == [*told[-2:-12:-1], *told[5::-1], told[-1]]
+    assert folded == told[-12:5:-1]

@@ -153,6 +153,17 @@ def test_overrides(folder: Path) -> None:
             "--set split.fold: unknown field; did you mean 'folds'? "
             "known are: group, folds, test_share, seed",
         ),
+        (
+            "modalities.imgae.duplicates=mean",
+            "--set modalities.imgae.duplicates: modalities.imgae: there is no such modality; did "
+            "you mean 'image'?",
+        ),
+        (
+            "modalities.x.source.path=a.csv",
+            "--set modalities.x.source.path: modalities.x: there is no such modality; there are: "
+            "image, sound, facts. A new one is set as a whole: --set 'modalities.x={kind: "
+            "..., source: ...}'",
+        ),
         ("name.x=1", "--set name.x: name: must be text, got a mapping"),
         ("name=[a", "--set name: not valid YAML: expected ',' or ']', but got '<stream end>'"),
         ("name={a: 1, a: 2}", "--set name: name.a: is given twice, in lines 1 and 1"),
@@ -174,6 +185,12 @@ def test_a_position_in_a_list_must_be_there(folder: Path) -> None:
             f"--set modalities.facts.source.path.{wrong}: modalities.facts.source.path is a list "
             f"of 2: give a position from 0 to 1, not '{wrong}'"
         )
+
+
+def test_a_new_modality_is_set_as_a_whole(folder: Path) -> None:
+    whole = "{kind: text, source: {path: new.csv, columns: [t]}, extract: {tfidf: {}}}"
+    made = load(GOOD, f"modalities.new={whole}", "modalities.new.source.key=id")
+    assert made.modalities["new"].source.key == "id"
 
 
 def test_an_override_mends_what_is_wrong_in_the_file(folder: Path) -> None:

@@ -18,8 +18,11 @@ from transforms.records.sources import (
 def test_a_header_whose_names_repeat(tmp_path):
     file = write(tmp_path / "a.csv", "0,1,0,,0.1,0\n1,2,3,4,5,6\n")
     assert list(columns_of(str(file), "csv")) == ["0", "1", "0.2", "Unnamed: 3", "0.1", "0.3"]
-    (row,) = rows_of(plan(file, key=None, columns={"0.3": "number", "0": "text"}))
-    assert (row["key"], row["0.3"], row["0"]) == ("0", 6.0, "1")
+    (row,) = rows_of(plan(file, key=None, columns={"0.3": "number", "1": "text"}))
+    assert (row["key"], row["0.3"], row["1"]) == ("0", 6.0, "2")
+    for used in ({"key": "0"}, {"key": "1", "columns": {"0": "text"}}):
+        with pytest.raises(ValueError, match=r"a\.csv: two columns are called '0': rename one of"):
+            rows_of(plan(file, **used))
 
 
 def test_byte_order_marks_blank_lines_and_line_ends(tmp_path):
@@ -39,7 +42,7 @@ def test_byte_order_marks_blank_lines_and_line_ends(tmp_path):
 def test_malformed_csv_rows_keep_their_numbers_and_keys(tmp_path):
     lines = [f"k{i},{i},x" if i % 3 else f"k{i},{i}" for i in range(20)]
     lines[6] = "k6,6,x,y"
-    lines[9] = ""
+    lines[9], lines[19] = "", "k19"
     file = write(tmp_path / "a.csv", "key,v,w\n" + "\n".join(lines) + "\n")
     rows = rows_of(plan(file, columns={"v": "number"}), max_rows=4)
     kept = [line for line in lines if line]
@@ -50,6 +53,7 @@ def test_malformed_csv_rows_keep_their_numbers_and_keys(tmp_path):
         assert row["v"] == (float(line.split(",")[1]) if good else None)
         assert row["problem"] == (None if good else "malformed_row")
     assert rows[0]["message"] == "2 values, not 3: 'k0,0'"
+    assert rows[18]["message"] == "1 value, not 3: 'k19'"
     assert rows[6]["message"] == "4 values, not 3: 'k6,6,x,y'"
 
 

@@ -288,7 +288,7 @@ def test_a_solver_that_did_not_arrive_is_reported_and_silent(monkeypatch):
 def test_what_cannot_be_learnt_says_so():
     cases = [
         ({"labels": np.full(150, "ant")}, "nothing to learn: every label of the 120 .* is 'ant'"),
-        ({"test": np.arange(150) > 0}, "nothing to learn: 1 labelled rows"),
+        ({"test": np.arange(150) > 0}, "nothing to learn: 1 labelled row for"),
         ({"test": np.ones(150, bool)}, "nothing to learn: 0 labelled rows"),
         ({"fold": np.full(150, 3, np.int32)}, "at least 2 folds, all are in fold 3"),
         ({"fold": np.full(150, -1, np.int32)}, "key 'k0001' is for training but is in no fold"),

@@ -185,6 +185,12 @@ def test_a_class_without_a_file_cannot_be_known() -> None:
             "reads 'table', but the modality's kind is",
         ),
         ("{own}.texts.Plain", {"size": 3}, "{own}.texts.Plain: Plain has no options, got: size"),
+        (
+            "{own}.texts.Picky",
+            {"sise": 3},
+            "unknown option 'sise'; did you mean 'size'? known are: size",
+        ),
+        ("{own}.texts.Picky", {"colour": 3}, "unknown option 'colour'; known are: size"),
         ("{own}.texts.Picky", {}, "missing 1 required positional argument: 'size'"),
         ("{own}.texts.Picky", {"size": 4}, "{own}.texts.Picky: size must be at most 3"),
         ("{own}.texts.Lengths", {"times": "x"}, "{own}.texts.Lengths: times: Input should be a"),

@@ -79,7 +79,7 @@ def test_keys_without_a_group_are_split_by_their_own_hash() -> None:
 def test_too_few_groups_say_what_to_lower() -> None:
     with pytest.raises(DataError, match=r"split\.group 'g' has 3 groups.*Lower split\.folds"):
         split_by_group(Split(group="g", folds=5, test_share=0), {"a": 1, "b": 1, "c": 1})
-    with pytest.raises(DataError, match=r"of which 2 are left .* or split\.test_share"):
+    with pytest.raises(DataError, match=r"groups, 2 of them for training: .* or split\.test_share"):
         split_by_group(Split(group="g", folds=3, test_share=0.4), {"a": 1, "b": 1, "c": 1})
     with pytest.raises(DataError, match="too few"):
         split_by_group(Split(group="g", folds="group", test_share=0), {"a": 1})

@@ -54,7 +54,7 @@ def test_rows_that_cannot_be_used(kind: str) -> None:
     if kind == "fixed":
         assert values[4].tolist() == [5, 5, 6]
     else:
-        expected[4] = ("wrong_length", "column 'e' has a list of 1 numbers; the others have 2")
+        expected[4] = ("wrong_length", "column 'e' has a list of 1 number; the others have 2")
     assert {row: (bad.kind, bad.message) for row, bad in wrong.items()} == expected
 
 

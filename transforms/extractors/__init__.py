@@ -24,6 +24,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.options.entry_points import dotted_name
+from schemas.problems import nearest
 from schemas.recipe import Modality, VideoModality
 from transforms.extractors.base import Context, Extractor
 from transforms.extractors.importing import find
@@ -142,6 +143,7 @@ def _build(name: str, options: dict[str, Any], modality: Modality, context: Cont
     if kind not in kinds:
         reads = f"reads {kind!r}" if kind else "does not say its `kind`"
         raise ValueError(f"{name} {reads}, but the modality's kind is {modality.kind!r}")
+    _check_names(name, cls, options)
     try:
         extractor = cls(**options)
     except ValidationError as error:
@@ -160,6 +162,17 @@ def _build(name: str, options: dict[str, Any], modality: Modality, context: Cont
     if isinstance(modality, VideoModality) and kind == "image":
         return OnFrames(extractor, modality.pool)
     return extractor
+
+
+def _check_names(name: str, cls: type[Extractor], options: dict[str, Any]) -> None:
+    """Options must be parameters of a class that names these; others look for themselves."""
+    parameters = inspect.signature(cls).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return
+    for option in options:
+        if option not in parameters:
+            near, known = nearest(option, parameters), ", ".join(parameters) or "none"
+            raise ValueError(f"{name}: unknown option {option!r}{near or ';'} known are: {known}")
 
 
 def _class(dotted: str) -> type[Extractor]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import DataError
+from schemas.problems import counted
 from schemas.receipts import fingerprint
 from schemas.recipe import Split
 from transforms.records.keys import hash64, uniform
@@ -94,8 +95,8 @@ def split_by_group(split: Split, sizes: dict[str, int]) -> Splits:
     folds = len(rest) if split.folds == "group" else split.folds
     if len(rest) < needed:
         raise DataError(
-            f"split.group {split.group!r} has {len(sizes)} groups, of which {len(rest)} are left "
-            f"for training: too few for {needed} folds. Lower split.folds or "
+            f"split.group {split.group!r} has {counted(len(sizes), 'group')}, "
+            f"{len(rest)} of them for training: too few for {needed} folds. Lower split.folds or "
             "split.test_share"
         )
     if split.folds == "group":

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from schemas.problems import counted
 from transforms.fusion.decisions import prior_of
 from transforms.fusion.fitted import Fusion, Sides
 from transforms.fusion.network import Network
@@ -119,7 +120,7 @@ class Problem:
                 raise ValueError(f"the label of key {str(data.keys[row])!r} is {self.y[row]}")
         if train.sum() < 2:
             raise ValueError(
-                f"nothing to learn: {int(train.sum())} labelled rows for training, "
+                f"nothing to learn: {counted(int(train.sum()), 'labelled row')} for training, "
                 "at least 2 are needed; check the target, or lower split.test_share"
             )
         if (self.y[train] == self.y[train][0]).all():

@@ -19,6 +19,7 @@ from schemas.options.model import (
     ImageOnnxOptions,
     OnnxOptions,
 )
+from schemas.problems import counted
 from transforms.extractors.base import Batch, Extractor
 from transforms.extractors.model.runtime import first_line, load
 from transforms.extractors.model.sharing import shared
@@ -158,7 +159,8 @@ class Onnx(Extractor):
             return asked or 1
         if asked not in (None, fixed):
             raise ValueError(
-                f"{self.options.path}: takes {fixed} rows a call, so batch cannot be {asked}"
+                f"{self.options.path}: takes {counted(fixed, 'row')} a call, so batch cannot be "
+                f"{asked}"
             )
         return fixed
 
@@ -363,7 +365,7 @@ class OnnxOfVectors(Onnx):
         own = self._shape([2], "the 2 of rows and columns")[1]
         if own not in (None, len(self.context.columns)):
             raise ValueError(
-                f"{self.options.path}: takes {own} columns, but there are "
+                f"{self.options.path}: takes {counted(own, 'column')}, but there are "
                 f"{len(self.context.columns)}: {', '.join(self.context.columns)}"
             )
         return (len(self.context.columns),)

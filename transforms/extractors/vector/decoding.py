@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.plan import ColumnType
+from schemas.problems import counted
 from transforms.extractors.base import BadRecord
 
 
@@ -56,7 +57,7 @@ def decode_columns(
             rows = np.flatnonzero(right)
             for row in np.flatnonzero(~right).tolist():
                 got = length[row].as_py()
-                what = "no list" if got is None else f"a list of {got} numbers"
+                what = "no list" if got is None else f"a list of {counted(got, 'number')}"
                 message = f"column {name!r} has {what}; the others have {width}"
                 wrong.setdefault(row, BadRecord("wrong_length", message))
             column = pc.list_flatten(column.filter(right))
