@@ -119,6 +119,7 @@ def _each(
     What is decoded goes on once it is large: a few photographs and not a whole batch.
     """
     items, wrong, start, size = [], {}, 0, 0
+    last = len(where) - 1
     for i, one in enumerate(found):
         try:
             if isinstance(one, BadRecord):
@@ -129,7 +130,7 @@ def _each(
             wrong[i - start] = bad
         # By no name of its own, which would keep the last one beside the next.
         size += len(items[-1]) if isinstance(items[-1], str) else getattr(items[-1], "nbytes", 0)
-        if size >= DECODED or i == len(where) - 1:
+        if size >= DECODED or i == last:
             yield _without(where.slice(start, len(items)), items, wrong)
             items, wrong, start, size = [], {}, i + 1, 0
 

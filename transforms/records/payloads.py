@@ -34,14 +34,15 @@ def locate(source: SourcePlan, positions: np.ndarray, uris: Sequence[str]) -> li
         uris: as the manifests have them; relative ones are relative to their manifest.
     """
     folders = [storage.parent(file) for file in source.files]
-    local = [storage.is_local(folder) for folder in folders]
+    local = [os.path.join(f, "") if storage.is_local(f) else None for f in folders]
     out = []
     for position, uri in zip(positions.tolist(), uris, strict=True):
         # The common case first: this loop runs once a row.
-        if local[position] and "://" not in uri:
-            out.append(os.path.join(folders[position], uri))
-        else:
+        folder = local[position]
+        if folder is None or "://" in uri:
             out.append(storage.join(folders[position], uri))
+        else:
+            out.append(uri if uri.startswith("/") else folder + uri)
     return out
 
 
@@ -56,9 +57,9 @@ def examine(paths: Sequence[str], max_bytes: int) -> tuple[list[BadRecord | None
         in ns of each, which change when a file changes.
     """
     wrong: list[BadRecord | None] = []
-    state = np.zeros((len(paths), 2), dtype="<i8")
-    for i, path in enumerate(paths):
-        bad = None
+    state: list[tuple[int, int]] = []
+    for path in paths:
+        bad, one = None, (0, 0)
         if storage.is_local(path):
             try:
                 found = os.stat(storage.local(path))
@@ -67,11 +68,12 @@ def examine(paths: Sequence[str], max_bytes: int) -> tuple[list[BadRecord | None
             except OSError as error:
                 bad = _failure(path, error)
             else:
-                state[i] = found.st_size, found.st_mtime_ns
+                one = found.st_size, found.st_mtime_ns
                 if found.st_size > max_bytes:
                     bad = _too_large(path, found.st_size, max_bytes)
         wrong.append(bad)
-    return wrong, state
+        state.append(one)
+    return wrong, np.array(state, "<i8").reshape(-1, 2)
 
 
 def fetch_ahead(batches: list[list[str]], max_bytes: int) -> Iterator[Iterator[Payload]]:
@@ -228,11 +230,11 @@ def _read(path: str, opened: int | OSError, max_bytes: int) -> Payload:
     if isinstance(opened, OSError):
         return _failure(path, opened)
     try:
-        # One byte more than is allowed tells that there is more.
-        left = min(os.fstat(opened).st_size, max_bytes) + 1
-        data = b""
-        while left and (more := os.read(opened, left)):
-            data, left = data + more if data else more, left - len(more)
+        size = os.fstat(opened).st_size
+        most = min(size, max_bytes) + 1  # one byte more than is allowed tells that there is more
+        data = os.read(opened, most)
+        while len(data) not in (size, most) and (more := os.read(opened, most - len(data))):
+            data += more
     except OSError as error:
         return _failure(path, error)
     finally:
