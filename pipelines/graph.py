@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from rich.console import Console
@@ -117,6 +118,7 @@ def stages_of(plan: Plan, upto: str) -> list[tuple[str, list[str]]]:
 
     logging.disable(logging.NOTSET)
     pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
+    os.rmdir(pipeline.local_tempdir)  # made for a run, at whose end it would go
     build(pipeline, plan, upto)
     graph = pipeline.to_runner_api(default_environment=DockerEnvironment(container_image="none"))
     known = (common_urns.composites.RESHUFFLE, *_primitives(common_urns))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -195,10 +197,16 @@ def dry_run(recipe: Path, output: Path, args: str = "", *sets: str) -> None:
     ],
 )
 def test_a_dry_run_prints_the_graph_and_does_nothing(
-    finished: Path, tmp_path: Path, args: str, capsys: pytest.CaptureFixture[str]
+    finished: Path,
+    tmp_path: Path,
+    args: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if "DataflowRunner" not in args and args:
         args += " --environment_type=EXTERNAL --environment_config=localhost:1"
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     dry_run(finished / "recipe.yaml", tmp_path / "out", args)
     said = capsys.readouterr()
     rows = [line.split() for line in said.out.splitlines()]
@@ -209,6 +217,7 @@ def test_a_dry_run_prints_the_graph_and_does_nothing(
         assert step in said.out
     assert all(line.startswith("note: ") for line in said.err.splitlines())
     assert not (tmp_path / "out").exists()
+    assert not os.listdir(tmp_path / "temporary")
 
 
 def test_a_dry_run_tells_what_is_done_and_what_is_chosen_later(
