@@ -23,6 +23,7 @@ from transforms.extractors.pooling import Pooled
 from transforms.records.letters import dead_letters, write_dead_letters
 
 MERGE = 16  # states of batches merged at once: bounds memory, and fixes the order of sums
+MERGED = 16 << 20  # bytes of buckets' states that are merged at once, for the same two reasons
 
 Training = Callable[[int, pa.Array], np.ndarray]
 """A bucket and some keys of it -> bool[n], whether they are training rows."""
@@ -145,16 +146,21 @@ def merge_fits(plan: Plan, number: int, name: str, parts: list[Receipt], size: i
 def _merged(
     layout: Layout, learners: list[tuple[str, Extractor]], parts: list[Receipt]
 ) -> Iterator[tuple[str, State]]:
-    """What each extractor has learnt in all parts, if it has; one file is in memory at a time."""
-    merged: dict[str, State] = {}
+    """What each extractor has learnt in all parts, if it has; a few files are in memory."""
+    found: dict[str, list[State]] = {}
+    size = 0
     for part in parts:
         arrays = load_arrays(layout.at(*part.files))
-        for label, extractor in learners:
-            state = below(label, arrays)
-            if state:
-                before = [merged[label]] if label in merged else []
-                merged[label] = extractor.merge([*before, state])
-    yield from merged.items()
+        size += sum(array.nbytes for array in arrays.values())
+        for label, _ in learners:
+            if state := below(label, arrays):
+                found.setdefault(label, []).append(state)
+        if size >= MERGED:
+            found = {name: [e.merge(found[name])] for name, e in learners if name in found}
+            size = 0
+    for label, extractor in learners:
+        if label in found:
+            yield label, extractor.merge(found[label])
 
 
 def finish_fit(plan: Plan, name: str, number: int, parts: list[Receipt]) -> Receipt:
