@@ -19,6 +19,7 @@ MODELS = {
     "qda": "quadratic discriminant analysis",
     "gaussian": "normal distributions by EM",
     "svm": "linear support vector machine",
+    "kernel": "kernel machine",
     "boosting": "gradient boosting",
     "ridge": "ridge regression",
     "network": "joint head of the network",

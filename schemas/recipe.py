@@ -374,5 +374,5 @@ class Recipe(Options):
 
 _MODELS_OF_THE_OTHER_TASK = {
     "classification": ("ridge",),
-    "regression": ("logistic", "lda", "naive_bayes", "qda", "svm"),
+    "regression": ("logistic", "lda", "naive_bayes", "qda", "gaussian", "svm", "kernel"),
 }

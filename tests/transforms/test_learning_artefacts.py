@@ -32,6 +32,7 @@ CANDIDATES = [
     Candidate("qda", {"components": 4, "shrinkage": 0.1}),
     Candidate("gaussian", {"shrinkage": 0.1}),
     Candidate("svm", {"C": 0.1}),
+    Candidate("kernel", {"C": 1.0, "gamma": 1.0}),
     Candidate("logistic", {"C": 0.5, "class_weight": "balanced"}),
     Candidate("boosting", {"learning_rate": 0.1, "iterations": 3, "leaves": 4}),
     Candidate(

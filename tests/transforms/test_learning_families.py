@@ -26,6 +26,7 @@ EVERY = [
     Candidate("qda", {"components": 5, "shrinkage": 0.3}),
     Candidate("gaussian", {"shrinkage": 0.3}),
     Candidate("svm", {"C": 0.1}),
+    Candidate("kernel", {"C": 1.0, "gamma": 1.0}),
     Candidate("boosting", {"learning_rate": 0.1, "iterations": 5, "leaves": 4}),
 ]
 

@@ -44,6 +44,7 @@ EVERY = Models.model_validate(
         "naive_bayes": {},
         "qda": {"components": [2]},
         "svm": {"C": [0.1]},
+        "kernel": {"C": [1.0]},
         "boosting": {"iterations": [3]},
     }
 )

@@ -2,7 +2,7 @@
 
 - `dataset`: the labelled rows of an output; `problem`: what is learnt from them, and the folds.
 - `candidates`: what a recipe asks for, and all of it fitted on the same rows; `fitting`: what
-  families of models share; `linear`, `gaussian`, `boosting`: the families.
+  families of models share; `linear`, `gaussian`, `kernel`, `boosting`: the families.
 - `nested`: out-of-fold outputs of the heads of strategies; `judging`: a strategy judged by them;
   `choosing`: which strategy; `training`: all of it together; `model`: what comes out.
 - `streaming`: the same for more rows than memory holds. `closed_form`: LDA, naive Bayes, QDA and

@@ -27,6 +27,7 @@ _BOOSTED = {
     "sklearn._loss.link.Interval",
 }
 _GAUSSIAN = "transforms.learning.gaussian.GaussianClassifier"
+_KERNEL = "transforms.learning.kernel.KernelClassifier"
 _MODELS: dict[str, set[str]] = {
     "sklearn.linear_model._logistic.LogisticRegression": set(),
     "sklearn.discriminant_analysis.LinearDiscriminantAnalysis": set(),
@@ -34,6 +35,7 @@ _MODELS: dict[str, set[str]] = {
     "sklearn.naive_bayes.GaussianNB": set(),
     "sklearn.linear_model._ridge.Ridge": set(),
     _GAUSSIAN: {_GAUSSIAN},  # skops knows what is scikit-learn's, and not our own
+    _KERNEL: {_KERNEL},
     "sklearn.dummy.DummyClassifier": set(),  # where all rows that have a modality are of one class
     f"{_TREES}.gradient_boosting.HistGradientBoostingClassifier": {
         *_BOOSTED,
@@ -133,7 +135,7 @@ def load_estimator(data: bytes) -> Any:
                 + ", ".join(sorted(refused))
                 + ", which no model of Sensorium contains; train again, or find the right file"
             )
-        loaded = loads(data, trusted=[name for name in (_TREE, _GAUSSIAN) if name in own])
+        loaded = loads(data, trusted=[name for name in (_TREE, _GAUSSIAN, _KERNEL) if name in own])
         if _TREE in own:
             _check_trees(loaded)
         return loaded

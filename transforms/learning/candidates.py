@@ -15,10 +15,20 @@ from schemas.options.models import LdaOptions, LogisticOptions, Models, RidgeOpt
 from transforms.learning.boosting import BOOSTING
 from transforms.learning.fitting import Family, Fitted, Gaps, Rows, Task, find_basis
 from transforms.learning.gaussian import GAUSSIAN, LDA, NAIVE_BAYES, QDA
+from transforms.learning.kernel import KERNEL
 from transforms.learning.linear import LOGISTIC, RIDGE, SVM
 
 Name = Literal[
-    "logistic", "lda", "naive_bayes", "qda", "gaussian", "svm", "boosting", "ridge", "network"
+    "logistic",
+    "lda",
+    "naive_bayes",
+    "qda",
+    "gaussian",
+    "svm",
+    "kernel",
+    "boosting",
+    "ridge",
+    "network",
 ]
 
 _FAMILIES: dict[str, Family] = {
@@ -28,6 +38,7 @@ _FAMILIES: dict[str, Family] = {
     "qda": QDA,
     "gaussian": GAUSSIAN,
     "svm": SVM,
+    "kernel": KERNEL,
     "boosting": BOOSTING,
     "ridge": RIDGE,
 }
@@ -95,7 +106,7 @@ def fit_rows(
         X: float[n, D], finite.
         y: int64[n] numbers of classes, not necessarily all of them, or float64[n].
         fold: int32[n], folds of these rows, for candidates that have something to cross-validate
-            within them (`svm`); None: rows are dealt out by class.
+            within them (`svm`, `kernel`); None: rows are dealt out by class.
         gaps: what the rows lack, for candidates that want to know (`gaussian`); None: nothing.
 
     Returns:

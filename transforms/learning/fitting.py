@@ -95,6 +95,23 @@ class Family:
     reads_gaps: bool = False
 
 
+INNER_FOLDS = 5  # within the rows fitted on, where they have no folds of their own
+
+
+def inner_folds(fold: np.ndarray | None, codes: np.ndarray) -> np.ndarray:
+    """Folds for what is cross-validated within the rows of a fit: int32[n].
+
+    Args:
+        fold: the data set's own folds of these rows, or None.
+        codes: int64[n] numbers of classes, by which rows are dealt out if there are no folds.
+    """
+    if fold is not None and not (fold == fold[0]).all():
+        return fold
+    dealt = np.empty(len(codes), np.int32)
+    dealt[np.argsort(codes, kind="stable")] = np.arange(len(codes)) % INNER_FOLDS
+    return dealt
+
+
 @dataclass(frozen=True)
 class Basis:
     """Coordinates in which candidates are fitted: the rows less their mean, perhaps rotated.

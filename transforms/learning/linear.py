@@ -9,14 +9,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 from transforms.learning.calibration import best_scale
-from transforms.learning.fitting import Family, Fitted, Rows
+from transforms.learning.fitting import Family, Fitted, Rows, inner_folds
 
 # Of the gradient. scikit-learn's default of 1e-4 leaves probabilities wrong by several hundredths
 # where the penalty is weak.
 TOLERANCE = 1e-6
 MAX_ITERATIONS = 1000  # 20 to 60 are usual
 SVM_TOLERANCE = 1e-4  # of the gradient, liblinear's default; probabilities come out to 1e-3
-INNER_FOLDS = 5  # within the rows fitted on, where they have no folds of their own
 
 
 def fit_logistic(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
@@ -71,10 +70,7 @@ def _machine(chosen: dict[str, Any], values: np.ndarray, y: np.ndarray) -> Linea
 def _decision_scale(chosen: dict[str, Any], rows: Rows) -> float:
     """The factor of the decision values that gives the least log loss out of fold."""
     classes, codes = np.unique(rows.y, return_inverse=True)
-    fold = rows.fold
-    if fold is None or (fold == fold[0]).all():
-        fold = np.empty(len(codes), np.int32)
-        fold[np.argsort(codes, kind="stable")] = np.arange(len(codes)) % INNER_FOLDS
+    fold = inner_folds(rows.fold, codes)
     # What a machine is trained to say of a row that is not of its class; it stands here for
     # classes that are missing from the other folds.
     decisions = np.full((len(codes), len(classes)), -1.0)
