@@ -67,6 +67,14 @@ def test_digits_av(tmp_path: Path) -> None:
     assert len(speakers) == 6  # one fold a speaker, one speaker a fold
 
 
+def test_digits_av_kernel(tmp_path: Path) -> None:
+    metrics = run("digits_av_kernel", tmp_path / "output", data="digits_av")
+    fused, alone = accuracies(metrics)
+    assert alone["image"] >= 0.91  # 0.88 by planes
+    assert fused >= 0.975
+    assert fused > max(alone.values())
+
+
 def test_mfeat(tmp_path: Path) -> None:
     fused, alone = accuracies(run("mfeat", tmp_path / "output"))
     assert len(alone) == 6

@@ -275,7 +275,14 @@ def test_recipes_that_cannot_be(changes: dict[str, Any]) -> None:
 def test_models_and_weights_are_for_their_task(task: str) -> None:
     target = {"source": "facts", "column": "y", "task": task}
     balanced = {"class_weight": "balanced"}
-    for models in ({"svm": {}}, {"naive_bayes": {}}, {"qda": {}}, {"boosting": balanced}):
+    for models in (
+        {"svm": {}},
+        {"naive_bayes": {}},
+        {"qda": {}},
+        {"gaussian": {}},
+        {"kernel": {}},
+        {"boosting": balanced},
+    ):
         changes = recipe(target=target, train={"models": models})
         if task == "classification":
             assert Recipe.model_validate(changes)
