@@ -103,29 +103,32 @@ class SharedBundles(fn_runner.ParallelBundleManager):
         handlers = self.bundle_context_manager.worker_handlers
         pieces = _pieces(inputs, PIECES * len(handlers))
         deal = Deal(len(pieces), len(handlers))
+        timers = [fired_timers]  # for the first bundle
 
-        def bundle(handler: Any, numbers: range, timers: Any) -> tuple[Any, list[Any]]:
+        def bundle(handler: Any, numbers: range) -> tuple[Any, list[Any]]:
             context = copy.copy(self.bundle_context_manager)
             context._worker_handlers = [handler]
             elements = {name: [e for i in numbers for e in pieces[i][name]] for name in inputs}
             return fn_runner.BundleManager(
                 context, self._progress_frequency, self._cache_token_generator
-            ).process_bundle(elements, expected_outputs, timers, expected_output_timers, dry_run)
+            ).process_bundle(
+                elements,
+                expected_outputs,
+                timers.pop() if timers else {},
+                expected_output_timers,
+                dry_run,
+            )
 
         def work(handler: Any) -> list[tuple[Any, list[Any]]]:
-            done: list[tuple[Any, list[Any]]] = []
-            # Of a stage without elements there is one bundle still; timers are fired in the first.
-            timers = fired_timers if handler is handlers[0] else {}
-            numbers = deal.take()
-            while numbers or (not done and handler is handlers[0]):
+            done, seconds = [], None
+            while numbers := deal.take(seconds):
                 start = time.perf_counter()
                 try:
-                    done.append(bundle(handler, numbers, timers))
+                    done.append(bundle(handler, numbers))
                 except BaseException:
                     deal.stop()
                     raise
-                timers = {}
-                numbers = deal.take((time.perf_counter() - start) / max(len(numbers), 1))
+                seconds = (time.perf_counter() - start) / len(numbers)
             return done
 
         with thread_pool_executor.shared_unbounded_instance() as executor:
@@ -135,10 +138,16 @@ class SharedBundles(fn_runner.ParallelBundleManager):
 
 
 def _pieces(inputs: Mapping[str, Any], most: int) -> list[Piece]:
-    """The elements of a stage's inputs in as many pieces, dealt in turn: so each is a sample."""
+    """The elements of a stage's inputs in pieces, dealt in turn, so that each is a sample.
+
+    Args:
+        inputs: by name.
+        most: number of pieces at most; of no elements there is one, as a stage has a bundle still.
+    """
     parts = {name: elements.partition(most) for name, elements in inputs.items()}
     pieces = [{name: parts[name][i] for name in parts} for i in range(most)]
-    return [piece for piece in pieces if any(any(elements) for elements in piece.values())]
+    full = [piece for piece in pieces if any(any(elements) for elements in piece.values())]
+    return full or pieces[:1]
 
 
 def _merged(responses: list[Any]) -> Any:
