@@ -38,13 +38,13 @@ def columns(file: str, format: str) -> dict[str, str]:
         ValueError: if the file is empty or its header cannot be read.
     """
     with open_file(file) as stream, readable(file, format.upper()):
-        return dict.fromkeys(_mangled(_header(file, format, stream)), "string")
+        return dict.fromkeys(_header(file, format, stream), "string")
 
 
 def sample(file: str, format: str, n: int) -> pa.Table:
     """The first n well-formed rows, all columns as text."""
     with open_file(file) as stream, readable(file, format.upper()):
-        names = _mangled(_header(file, format, stream))
+        names = _header(file, format, stream)
         schema = pa.schema([(name, pa.string()) for name in names])
         reader = _open(stream, format, names, names, lambda row: "skip")
         batches: list[pa.RecordBatch] = []
@@ -77,15 +77,12 @@ def read(file: str, source: SourcePlan) -> Iterator[Found]:
     that stands in the key's place, if any; bytes that are not UTF-8 are `not_utf8`.
 
     Raises:
-        ValueError: if a column is missing or there twice, or a quote is never closed.
+        ValueError: if a column is missing, or a quote is never closed.
     """
     with open_file(file) as stream, readable(file, source.format.upper()):
-        header = _header(file, source.format, stream)
-        names, needed = _mangled(header), wanted(source)
+        names = _header(file, source.format, stream)
+        needed = wanted(source)
         require(file, needed, names)
-        for name in needed:
-            if header.count(name) > 1:
-                raise ValueError(f"{file}: two columns are called {name!r}: rename one of them")
         malformed = _Malformed(names, source)
         reader = _open(stream, source.format, names, needed or names[:1], malformed.take_note)
         start = 0
@@ -272,7 +269,7 @@ def _unfinished(data: bytes) -> int:
 
 
 def _header(file: str, format: str, stream: io.BufferedReader) -> list[str]:
-    """Read the header's names as they are written, and leave the stream behind it."""
+    """Read the header, and leave the stream behind it."""
     what = f"{file}: cannot be read as {format.upper()}"
 
     def lines() -> Iterator[str]:
@@ -286,7 +283,7 @@ def _header(file: str, format: str, stream: io.BufferedReader) -> list[str]:
     try:
         for names in csv.reader(lines(), delimiter=_DELIMITER[format]):
             if names:
-                return names
+                return _mangled(names)
     except UnicodeDecodeError as error:
         raise ValueError(f"{what}: its header is not UTF-8 text ({error.reason})") from None
     except csv.Error as error:
