@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import lapack
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
 
 from schemas.errors import DataError
 from transforms.learning.calibration import best_scale
@@ -61,8 +62,11 @@ def _offset(classes: np.ndarray) -> float:
 
 def similarities(X: np.ndarray, Z: np.ndarray, gamma: float) -> np.ndarray:
     """exp(-gamma |x - z|^2) of float64[n, D] and float64[m, D]: float64[n, m]."""
-    squares = np.square(X).sum(axis=1)[:, None] + np.square(Z).sum(axis=1)
-    found = np.maximum(squares - 2 * (X @ Z.T), 0)
+    found = X @ Z.T  # all else in place: it may be as large as memory allows
+    found *= -2
+    found += np.square(X).sum(axis=1)[:, None]
+    found += np.square(Z).sum(axis=1)
+    np.maximum(found, 0, out=found)
     found *= -gamma
     return np.exp(found, out=found)
 
@@ -94,10 +98,7 @@ def fit_kernel(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
     for chosen in options:
         gamma = chosen["gamma"] / (X.shape[1] * max(float(X.var()), 1e-12))
         matrix = similarities(X, X, gamma)
-        weight = np.ones(len(X))
-        if chosen.get("class_weight"):
-            counts = np.bincount(codes)
-            weight = (len(X) / (len(classes) * counts))[codes]
+        weight = compute_sample_weight(chosen.get("class_weight"), codes)
         matrix[np.diag_indices(len(X))] += 1 / (chosen["C"] * weight)
         inverse = inverted(matrix)
         model = KernelClassifier()
@@ -113,12 +114,12 @@ def fit_kernel(options: list[dict[str, Any]], rows: Rows) -> list[Fitted]:
 def inverted(matrix: np.ndarray) -> np.ndarray:
     """The inverse of a symmetric positive definite float64[n, n], which is overwritten."""
     # In a third of the operations that solving for the columns of an identity takes.
-    factor, wrong = lapack.dpotrf(matrix.T, lower=True, overwrite_a=True, clean=False)
+    factor, wrong = lapack.dpotrf(matrix.T, lower=True, overwrite_a=True)
     if not wrong:
         inverse, wrong = lapack.dpotri(factor, lower=True, overwrite_c=True)
     assert not wrong, "a kernel matrix with a positive diagonal added is positive definite"
-    lower = np.tril(inverse)
-    return lower + np.tril(lower, -1).T
+    inverse += np.tril(inverse, -1).T  # above the diagonal there were zeros
+    return inverse
 
 
 def held_out(
