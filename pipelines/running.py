@@ -73,8 +73,7 @@ def import_for_workers(plan: Plan) -> None:
     """Import what the workers will need, before they are forked."""
     import pyarrow as pa
 
-    import pipelines.flow
-    import pipelines.local_runner  # noqa: F401
+    import pipelines.flow  # noqa: F401
 
     pa.set_cpu_count(1)
     if any(m.recipe.kind in ("image", "audio", "video") for m in plan.modalities):

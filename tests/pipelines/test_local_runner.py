@@ -23,19 +23,26 @@ import apache_beam as beam
 from pipelines.local_runner import serving
 from pipelines.workers import WorkerPool
 
-folder, wanted = sys.argv[1], int(sys.argv[2])
+folder, wanted, refused = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+def is_first():
+    try:
+        os.mkdir(folder + "-first")
+        return True
+    except FileExistsError:
+        return False
 
 def work(grouped):
-    number = grouped[0]
-    deadline = time.monotonic() + 30
-    while number == 0 and len(os.listdir(folder)) < wanted:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"only {len(os.listdir(folder))} others were done")
-        time.sleep(0.01)
-    if number == 7 and wanted == 0:
-        raise RuntimeError("seven is refused")
+    if is_first():
+        deadline = time.monotonic() + 30
+        while len(os.listdir(folder)) < wanted:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"only {len(os.listdir(folder))} others were done")
+            time.sleep(0.01)
+    if grouped[0] == refused:
+        raise RuntimeError("it is refused")
     time.sleep(0.005)
-    open(os.path.join(folder, str(number)), "w").close()
+    open(os.path.join(folder, str(grouped[0])), "w").close()
 
 pool = WorkerPool(2, lambda: None)
 try:
@@ -49,10 +56,11 @@ finally:
 """
 
 
-def uneven(folder: Path, wanted: int) -> subprocess.CompletedProcess[str]:
-    """32 elements, the first of which waits until some others are done, in two workers."""
+def uneven(folder: Path, wanted: int, refused: int = -1) -> subprocess.CompletedProcess[str]:
+    """32 elements in two workers: the first to be begun waits until some others are done."""
+    folder.mkdir()
     return subprocess.run(
-        [sys.executable, "-c", UNEVEN, str(folder), str(wanted)],
+        [sys.executable, "-c", UNEVEN, str(folder), str(wanted), str(refused)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -62,16 +70,16 @@ def uneven(folder: Path, wanted: int) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_a_worker_does_not_come_to_the_other_does(tmp_path: Path) -> None:
-    done = uneven(tmp_path, wanted=24)  # dealt out in equal numbers, the other would have 16
+    done = uneven(tmp_path / "done", wanted=24)  # of equal shares, the other has but 16
     assert done.returncode == 0, done.stderr
-    assert sorted(map(int, os.listdir(tmp_path))) == list(range(32))
+    assert sorted(map(int, os.listdir(tmp_path / "done"))) == list(range(32))
 
 
 def test_an_error_in_one_worker_ends_the_stage(tmp_path: Path) -> None:
-    done = uneven(tmp_path, wanted=0)
+    done = uneven(tmp_path / "done", wanted=0, refused=7)
     assert done.returncode == 1
-    assert "seven is refused" in done.stderr
-    assert not (tmp_path / "7").exists()
+    assert "it is refused" in done.stderr
+    assert "7" not in os.listdir(tmp_path / "done")
 
 
 @given(st.integers(0, 300), st.integers(2, 16), st.data())
