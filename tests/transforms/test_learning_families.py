@@ -13,6 +13,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
+from training_sets import rows
 
 from schemas.options.models import Models
 from transforms.learning.calibration import best_scale
@@ -29,13 +30,6 @@ EVERY = [
     Candidate("kernel", {"C": 1.0, "gamma": 1.0}),
     Candidate("boosting", {"learning_rate": 0.1, "iterations": 5, "leaves": 4}),
 ]
-
-
-def rows(n, D, k, seed=1):
-    rng = np.random.default_rng(seed)
-    y = rng.permutation(np.arange(n) % k)
-    X = rng.normal(size=(n, D)) @ np.diag(rng.uniform(0.3, 2, D)) + rng.normal(size=(k, D))[y]
-    return (X + 3).astype(np.float32), y, rng.normal(size=(25, D)) + 3
 
 
 def fitted(model, X, y, fold=None, **options):

@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 from sklearn.kernel_ridge import KernelRidge
+from training_sets import rows
 
 from schemas.errors import DataError
 from transforms.learning import kernel
 from transforms.learning.candidates import Candidate, fit_rows
 from transforms.learning.fitting import inner_folds
-
-
-def rows(n: int, D: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(n + D + k)
-    y = rng.permutation(np.arange(n) % k)
-    X = rng.normal(size=(n, D)) + rng.normal(size=(k, D))[y] + 3
-    return X.astype(np.float32), y, rng.normal(size=(25, D)) + 3
 
 
 def fitted(X: np.ndarray, y: np.ndarray, fold: np.ndarray | None = None, **options: object):

@@ -20,6 +20,14 @@ LDA = Models.model_validate({"lda": {}})
 RIDGE = Models.model_validate({"ridge": {"alpha": [1.0]}})
 
 
+def rows(n: int, D: int, k: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of k classes, their numbers, and 25 others: float32[n, D], int64[n], float64[25, D]."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) % k)
+    X = rng.normal(size=(n, D)) @ np.diag(rng.uniform(0.3, 2, D)) + rng.normal(size=(k, D))[y]
+    return (X + 3).astype(np.float32), y, rng.normal(size=(25, D)) + 3
+
+
 class Fit:
     """Fits parts on rows, and remembers on which."""
 

@@ -56,9 +56,8 @@ def to_blob(rows: pa.Table, compress: bool = True) -> bytes:
     """Rows as an Arrow stream."""
     sink = pa.BufferOutputStream()
     # Of few rows, setting zstd up takes ten times as long as all else; threads are no help either.
-    small = "zstd" if len(rows) >= ROWS_FOR_ZSTD else "lz4"
-    compression = small if compress else None
-    options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
+    codec = "zstd" if len(rows) >= ROWS_FOR_ZSTD else "lz4"
+    options = pa.ipc.IpcWriteOptions(compression=codec if compress else None, use_threads=False)
     with pa.ipc.new_stream(sink, rows.schema, options=options) as stream:
         stream.write_table(rows)
     return sink.getvalue().to_pybytes()
