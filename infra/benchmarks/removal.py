@@ -6,8 +6,9 @@ FOLDER is where the recipe's features are, or are made first. Of each key, modal
 at random with a probability, but one stays (`understanding.removal_masks`): with two modalities,
 0.37 removes 30 % of them. Strategies are then compared, each on the same
 folds, with the candidates of the recipe and nested choices: their out-of-fold scores, and that of
-the one which `compare` takes. With `--deep` the network with its default options is one of them,
-whose networks are trained anew for each draw: minutes.
+the one which `compare` takes. With `--deep` the network is one of them, by default with its default
+options (`--deep "{dimension: 128}"`: with others), whose networks are trained anew for each draw:
+minutes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+import yaml
 
 from pipelines.commands import Asked, run_recipe
 from pipelines.planning import make_plan
@@ -42,20 +44,19 @@ from transforms.learning.training import judging
 from transforms.learning.understanding import removal_masks
 
 POLICIES: tuple[Missing, ...] = ("mean", "conditional")
-DEEP = Deep(method="deep")
 PROCESSES = 2
 Networks = dict[tuple[int, ...], Network]
 """By the folds that they have not seen."""
 
 
-def strategies(scale: Any, deep: bool) -> dict[str, Concatenate | Average | Deep]:
+def strategies(scale: Any, deep: Deep | None) -> dict[str, Concatenate | Average | Deep]:
     """What is compared, from the simplest to the most complex."""
     found: dict[str, Concatenate | Average | Deep] = {
         "concatenate": Concatenate(scale=scale),
         "mean rule": Average(method="average", of="decisions", rule="mean", scale=scale),
         "product rule": Average(method="average", of="decisions", rule="product", scale=scale),
     }
-    return found | ({"deep": DEEP} if deep else {})
+    return found | ({"deep": deep} if deep else {})
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Removed:
             yield replace(rows, present=here)
 
 
-def networks(read: Removed) -> Networks:
+def networks(read: Removed, deep: Deep) -> Networks:
     """Those that `deep` asks for, trained as a run does."""
     names = tuple(m.name for m in read.plan.modalities)
     found = survey(names, read(), numbers=False)
@@ -83,12 +84,14 @@ def networks(read: Removed) -> Networks:
     groups = [jobs[start::PROCESSES] for start in range(PROCESSES)]
     context = get_context("spawn")  # forked, JAX would hang
     with ProcessPoolExecutor(PROCESSES, context) as pool:
-        trained = pool.map(_trained, [read] * PROCESSES, [found] * PROCESSES, groups)
+        trained = pool.map(
+            _trained, [read] * PROCESSES, [found] * PROCESSES, [deep] * PROCESSES, groups
+        )
         return {folds: network for group in trained for folds, network in group.items()}
 
 
-def _trained(read: Removed, found: Survey, jobs: list[Job]) -> Networks:
-    fits = fit_jobs(read, read.plan.buckets, found, DEEP, jobs)
+def _trained(read: Removed, found: Survey, deep: Deep, jobs: list[Job]) -> Networks:
+    fits = fit_jobs(read, read.plan.buckets, found, deep, jobs)
     return {job.folds: one.network for job, one in zip(jobs, fits, strict=True)}
 
 
@@ -122,7 +125,7 @@ def main() -> None:
     parser.add_argument("--level", type=float, default=0.37, help="probability of removal")
     parser.add_argument("--seeds", type=int, default=1, help="number of draws")
     parser.add_argument("--missing", nargs="+", choices=POLICIES, default=POLICIES)
-    parser.add_argument("--deep", action="store_true", help="with the network")
+    parser.add_argument("--deep", nargs="?", const="{}", help="with the network; its options")
     args = parser.parse_args()
     run_recipe(args.recipe, "extract", args.to, [], Asked([]))
     recipe, place = locate_recipe(args.recipe, [])
@@ -133,13 +136,14 @@ def main() -> None:
     draws = {"complete": (0.0, 0)}
     draws |= {f"removed, seed {seed}": (args.level, seed) for seed in range(args.seeds)}
     assert hasattr(recipe.fuse, "scale")
-    compare = Compare(method="compare", strategies=strategies(recipe.fuse.scale, args.deep))
+    deep = Deep(method="deep", **yaml.safe_load(args.deep)) if args.deep else None
+    compare = Compare(method="compare", strategies=strategies(recipe.fuse.scale, deep))
     behind = []
     best = 0.0
     for words, (level, seed) in draws.items():
         (mask,) = removal_masks(data.keys, data.present, data.modalities, [level], seed)
         gone = 1 - (data.present & mask).sum() / data.present.sum()
-        trained = networks(Removed(plan, level, seed)) if args.deep else {}
+        trained = networks(Removed(plan, level, seed), deep) if deep else {}
         for missing in args.missing if gone else POLICIES[:1]:
             own = without(data, mask, missing, plan, trained)
             with judging(own, recipe.train.models, recipe.target.task) as heads:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from schemas.options.fuse import Deep
-from transforms.fusion.network import Network
+from transforms.fusion.network import Network, own
 from transforms.learning.dataset import LabelledRows
 from transforms.learning.network import batches
 from transforms.learning.network.fitting import Fitted, fit_jobs
@@ -107,19 +107,20 @@ def agreement(pooling: Any, seed: int = 0) -> float:
     tokens = steps.tokens_of(weights, shift, factor, tuple(blocks), there)
     vector = np.asarray(steps.vector_of(weights, pooling, tokens, there))
     said = [
-        np.asarray(tokens[:, i] @ weights[f"{i}/head"] + weights[f"{i}/head_bias"]) * there[:, [i]]
-        for i in range(3)
+        np.asarray(tokens[:, i] @ weights[f"{m}/head/weights"] + weights[f"{m}/head/bias"])
+        * there[:, [i]]
+        for i, m in enumerate(map(own, names))
     ]
     theirs = np.hstack([vector, sum(said) / np.maximum(there.sum(axis=1, keepdims=True), 1)])
     for name, a, b in zip(names, shift, factor, strict=True):
-        weights[f"{name}/shift"], weights[f"{name}/factor"] = a, b
+        weights[f"{own(name)}/shift"], weights[f"{own(name)}/factor"] = a, b
     ours = np.zeros((n, 16 + 3))
-    own = {
+    values = {
         name: np.where(there[:, [i]], b, np.nan)
         for i, (name, b) in enumerate(zip(names, blocks, strict=True))
     }
     Network("all", names, pooling, weights).write(
-        own, {name: there[:, i] for i, name in enumerate(names)}, ours
+        values, {name: there[:, i] for i, name in enumerate(names)}, ours
     )
     return float(np.abs(ours - theirs).max())
 
@@ -138,16 +139,16 @@ def moved() -> tuple[float, float]:
     block = np.zeros((64, 2), np.float32)
     block[:32, 0] = block[32, 1] = 1
     y = (np.arange(64) > 32).astype(np.int32)
-    noise = np.ones((64, 5 * 16), np.float32)
+    noise = np.ones((64, 2, 4 * 16), np.float32)
     counts = np.ones((1, 64), np.float32)
     batch = steps.Batch((block,), np.ones((64, 1), bool), y, counts, noise)
     one = np.ones((1, 2), np.float32)
     scaling = steps.Scaling((0 * one,), (one,), one[:, 0] * 0, one[:, 0])
     state = steps.start(settings)
-    before = np.asarray(state.weights["0/weights"][0])
+    before = np.asarray(state.weights["modalities/0/weights"][0])
     for number in range(10):
         state = steps.step(settings, state, scaling, batch, number)
-    far = np.abs(np.asarray(state.weights["0/weights"][0]) - before).mean(axis=1)
+    far = np.abs(np.asarray(state.weights["modalities/0/weights"][0]) - before).mean(axis=1)
     return float(far[0]), float(far[1])
 
 
@@ -173,7 +174,10 @@ def peak(rows: int) -> int:
 
 
 def xor(n: int = 900) -> LabelledRows:
-    """The label is whether the first numbers of two modalities have the same sign."""
+    """The label is whether the first numbers of two modalities have the same sign.
+
+    One of them has the name of a part of the network.
+    """
     rng = np.random.default_rng(1)
-    blocks = {name: rng.normal(size=(n, 4)) for name in ("a", "b")}
-    return rows_of(blocks, np.where((blocks["a"] * blocks["b"])[:, 0] > 0, "same", "other"))
+    blocks = {name: rng.normal(size=(n, 4)) for name in ("a", "head")}
+    return rows_of(blocks, np.where((blocks["a"] * blocks["head"])[:, 0] > 0, "same", "other"))

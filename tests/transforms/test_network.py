@@ -11,6 +11,7 @@ import networks
 import numpy as np
 import pytest
 from networks import FOLDS, fit, out_of_fold, outputs, rows_of, vectors
+from scipy.special import expit
 from scipy.special import softmax as softmax_of
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import cross_val_predict
@@ -35,8 +36,8 @@ def softmax(said: np.ndarray) -> np.ndarray:
 def product() -> LabelledRows:
     """The number is the product of two modalities' only numbers, a quarter of which are gone."""
     rng = np.random.default_rng(2)
-    blocks = {name: rng.normal(50, 5, (900, 1)) for name in ("a", "b")}
-    label = ((blocks["a"] - 50) * (blocks["b"] - 50))[:, 0] * 40 + 1e6
+    blocks = {name: rng.normal(50, 5, (900, 1)) for name in ("a", "head")}
+    label = ((blocks["a"] - 50) * (blocks["head"] - 50))[:, 0] * 40 + 1e6
     return rows_of(blocks, label)
 
 
@@ -123,12 +124,12 @@ def test_files_rows_and_missing_modalities(found: Any) -> None:
         there[:, 1] = False
         gone = replace(rows, present=there, blocks=dict(rows.blocks))
         assert np.isfinite(vectors(again, replace(rows, present=there & False))).all()
-        gone.blocks["b"] = np.full_like(gone.blocks["b"], np.nan)
+        gone.blocks["head"] = np.full_like(gone.blocks["head"], np.nan)
         fused = fusion_of(again.of(("a",))).apply(rows.blocks, rows.present)
         assert (fused == vectors(again, gone).astype(np.float32)).all()
         assert np.abs(whole - vectors(again, gone)).max() > 0.1
         # Of classes, the fused vector has what the modalities' heads say of each, too.
-        assert fusion_of(again).slices == {"a+b": (0, 18 if name == "xor" else 16)}
+        assert fusion_of(again).slices == {"a+head": (0, 18 if name == "xor" else 16)}
     with pytest.raises(ValueError, match="not a network"):
         network_from(b"nothing of the kind")
     assert np.isfinite(outputs(again, rows)).all()
@@ -143,10 +144,15 @@ def test_the_posterior_is_the_geometric_mean_of_the_heads(found: Any) -> None:
     rows = replace(rows, present=there)
     posteriors = [softmax(vectors(network, rows)[:, :16] @ w["head/weights"] + w["head/bias"])]
     for i, name in enumerate(rows.blocks):
-        scaled = (rows.blocks[name] - w[f"{name}/shift"]) * w[f"{name}/factor"]
-        token = normalised(scaled @ w[f"{name}/weights"] + w[f"{name}/bias"])
-        token = token * w[f"{name}/gain"] + w[f"{name}/embedding"]
-        own = softmax(token @ w[f"{name}/head"] + w[f"{name}/head_bias"])
+        m = {n.removeprefix(f"modalities/{name}/"): a for n, a in w.items()}
+        token = normalised(
+            ((rows.blocks[name] - m["shift"]) * m["factor"]) @ m["weights"] + m["bias"]
+        )
+        hidden = token @ m["hidden/weights"] + m["hidden/bias"]
+        hidden = hidden * expit(hidden)
+        token = normalised(token + hidden @ m["out/weights"] + m["out/bias"])
+        token = token * m["gain"] + m["embedding"]
+        own = softmax(token @ m["head/weights"] + m["head/bias"])
         posteriors.append(np.where(there[:, [i]], own, 1))
     joint, *own = np.log(posteriors)
     expected = softmax((joint + sum(own) / there.sum(axis=1, keepdims=True)) / 2)

@@ -1,12 +1,12 @@
 """The network of the strategy `deep`: what it computes, in NumPy, and its weights as a file.
 
-    token    of a modality: scaled features, a linear map to d numbers, LayerNorm, and the
-             modality's embedding; of one that is missing: a vector that is learnt instead
+    token    of a modality: scaled features, a linear map to d numbers, LayerNorm, a hidden layer,
+             and the modality's embedding; of one that is missing: a vector that is learnt instead
     pooling  gated:     a share of each dimension for each modality, from all tokens together
                         (Arevalo et al. 2017, "Gated multimodal units")
              attention: tokens look at each other first (Vaswani et al. 2017), then their mean
              either way over the modalities present alone
-    vector   what was pooled, and a hidden layer on it, with LayerNorm
+    vector   what was pooled, and a hidden layer on it
     heads    linear: the joint one on the vector; one a modality on its token
     fused    the vector and, of k classes, k numbers more: the mean of what the heads of the
              modalities present say. The network's posterior is the geometric mean of the joint
@@ -14,8 +14,9 @@
              numbers. A head that knows nothing says the prior and moves nobody; of numbers it
              would draw to the mean, so there the joint head alone is asked
 
-LayerNorm comes after the linear map: of features with one or two dimensions it would leave
-nothing but their sign.
+A hidden layer of 2 d numbers adds to what it reads (He et al. 2016, "Deep residual learning"),
+with LayerNorm before and after. LayerNorm comes after the linear map, as of features with one or
+two dimensions it would leave nothing but their sign.
 
 Workers run this, without JAX; `transforms.learning.network.steps` is the same in JAX, to train
 it, and both agree to 1e-5.
@@ -72,7 +73,7 @@ class Network:
     def dimensions(self) -> dict[str, int]:
         """Number of features of each modality that counts."""
         used = self.used or self.modalities
-        return {m: len(self.weights[f"{m}/shift"]) for m in self.modalities if m in used}
+        return {m: self._features(m) for m in self.modalities if m in used}
 
     def everything(self) -> Iterator[Network]:
         """Itself: it has no parts."""
@@ -95,7 +96,7 @@ class Network:
             values, there = {}, np.zeros((ROWS, len(self.modalities)), bool)
             for i, name in enumerate(self.modalities):
                 block = blocks.get(name)
-                values[name] = np.zeros((ROWS, len(self.weights[f"{name}/shift"])))
+                values[name] = np.zeros((ROWS, self._features(name)))
                 if block is not None and name in used:
                     there[:count, i] = here[name][rows]
                     values[name][:count] = np.where(there[:count, i, None], block[rows], 0)
@@ -116,31 +117,35 @@ class Network:
     @property
     def _late(self) -> bool:
         """Whether the modalities' heads are asked, too: of classes, if they were trained."""
-        return f"{self.modalities[0]}/head" in self.weights
+        return f"{own(self.modalities[0])}/head/weights" in self.weights
+
+    def _features(self, modality: str) -> int:
+        return len(self.weights[f"{own(modality)}/shift"])
 
     def _vectors(self, values: Mapping[str, np.ndarray], there: np.ndarray) -> np.ndarray:
         """float64[n, width] of features float64[n, d_m], with bool[n, m] of who has which."""
         w = self.weights
         tokens = np.empty((len(there), len(self.modalities), len(w["head/weights"])))
-        for i, m in enumerate(self.modalities):
-            scaled = (values[m] - w[f"{m}/shift"]) * w[f"{m}/factor"]
-            token = normalised(scaled @ w[f"{m}/weights"] + w[f"{m}/bias"])
+        for i, modality in enumerate(self.modalities):
+            m = own(modality)
+            scaled = (values[modality] - w[f"{m}/shift"]) * w[f"{m}/factor"]
+            token = _hidden(w, f"{m}/", normalised(_linear(w, m, scaled)))
             token = token * w[f"{m}/gain"] + w[f"{m}/embedding"]
             tokens[:, i] = np.where(there[:, i, None], token, w[f"{m}/missing"])
         pooled = (
             _attended(w, tokens, there) if self.pooling == "attention" else _gated(w, tokens, there)
         )
-        hidden = normalised(pooled) @ w["hidden/weights"] + w["hidden/bias"]
-        hidden /= 1 + np.exp(-hidden)
-        vector = normalised(pooled + hidden @ w["out/weights"] + w["out/bias"])
+        vector = _hidden(w, "", pooled)
         if not self._late:
             return vector
-        said = [
-            tokens[:, i] @ w[f"{m}/head"] + w[f"{m}/head_bias"]
-            for i, m in enumerate(self.modalities)
-        ]
+        said = [_linear(w, f"{own(m)}/head", tokens[:, i]) for i, m in enumerate(self.modalities)]
         shares = there / np.maximum(there.sum(axis=1, keepdims=True), 1)
         return np.hstack([vector, (np.stack(said, axis=1) * shares[:, :, None]).sum(axis=1)])
+
+
+def own(modality: str) -> str:
+    """What the names of a modality's arrays begin with."""
+    return f"modalities/{modality}"
 
 
 def normalised(x: np.ndarray) -> np.ndarray:
@@ -150,9 +155,19 @@ def normalised(x: np.ndarray) -> np.ndarray:
     return centred / np.sqrt(variance + EPSILON)
 
 
+def _linear(w: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
+    return np.asarray(x @ w[f"{name}/weights"] + w[f"{name}/bias"])
+
+
+def _hidden(w: Mapping[str, np.ndarray], prefix: str, x: np.ndarray) -> np.ndarray:
+    hidden = _linear(w, f"{prefix}hidden", normalised(x))
+    hidden /= 1 + np.exp(-hidden)
+    return normalised(x + _linear(w, f"{prefix}out", hidden))
+
+
 def _gated(w: Mapping[str, np.ndarray], tokens: np.ndarray, there: np.ndarray) -> np.ndarray:
     n, m, d = tokens.shape
-    asked = tokens.reshape(n, m * d) @ w["gate/weights"] + w["gate/bias"]
+    asked = _linear(w, "gate", tokens.reshape(n, m * d))
     return (_shares(asked.reshape(n, m, d), there[:, :, None]) * tokens).sum(axis=1)
 
 

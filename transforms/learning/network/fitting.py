@@ -17,7 +17,7 @@ import numpy as np
 from schemas.options.fuse import Deep
 from schemas.plan import Plan
 from transforms.fusion.moments import Moments
-from transforms.fusion.network import Network
+from transforms.fusion.network import Network, own
 from transforms.learning.dataset import labelled_rows
 from transforms.learning.network.batches import Read, Rows, Stream, scales_of
 from transforms.learning.network.jobs import Job
@@ -118,8 +118,8 @@ def fit_jobs(
         loss = np.where(count > 0, loss / np.maximum(count, 1), -epoch)
         better = loss < best
         best, taken = np.where(better, loss, best), np.where(better, epoch + 1, taken)
-        own = {name: array[n:] for name, array in state.average.items()}
-        kept = own if kept is None else steps.keep(kept, own, better)
+        whole = {name: array[n:] for name, array in state.average.items()}
+        kept = whole if kept is None else steps.keep(kept, whole, better)
         told(epoch + 1)
         if (epoch + 1 - taken >= PATIENCE).all():
             break
@@ -128,7 +128,7 @@ def fit_jobs(
     for j in range(n):
         one = {name: array[j] for name, array in arrays.items()}
         if found.classes is None or not deep.auxiliary:  # only training asks these heads
-            one = {m: a for m, a in one.items() if not m.endswith(("/head", "/head_bias"))}
+            one = {m: a for m, a in one.items() if "/head/" not in m}
         weights = _weights(stream, found, one, scales[n + j], known[n + j])
         name = "+".join(found.modalities)
         network = Network(name, found.modalities, deep.pooling, weights)
@@ -155,10 +155,10 @@ def _relative(
     """What each network does to features and numbers in the stream's scale; see `Scaling`."""
     shifts, factors = [], []
     for i in range(len(stream.columns.kept)):
-        pairs = [stream.columns.relative(i, own[i]) for own in scales]
+        pairs = [stream.columns.relative(i, one[i]) for one in scales]
         shifts.append(np.stack([shift for shift, _ in pairs]))
         factors.append(np.stack([factor for _, factor in pairs]))
-    y = [stream.columns.numbers(own[-1]) if numbers else (0.0, 1.0) for own in known]
+    y = [stream.columns.numbers(one[-1]) if numbers else (0.0, 1.0) for one in known]
     mean, deviation = np.array(y, np.float32).T
     return tuple(shifts), tuple(factors), mean, deviation
 
@@ -173,18 +173,17 @@ def _weights(
     """The weights of one network for features as they are, by the modalities' names."""
     weights: dict[str, np.ndarray] = {}
     for name, array in trained.items():
-        first, _, rest = name.partition("/")
-        if not first.isdigit():
+        if not name.startswith(own("")):
             weights[name] = array
-            continue
-        i = int(first)
-        if rest == "weights":
-            whole = np.zeros((scales[i].shape[1], array.shape[1]), np.float32)
-            whole[stream.columns.kept[i]] = array
-            array = whole
-        weights[f"{found.modalities[i]}/{rest}"] = array
-    for name, (shift, factor) in zip(found.modalities, scales, strict=True):
-        weights[f"{name}/shift"], weights[f"{name}/factor"] = shift, factor
+    for i, modality in enumerate(found.modalities):
+        numbered, m = own(str(i)), own(modality)
+        for name, array in trained.items():
+            if name.startswith(f"{numbered}/"):
+                weights[m + name.removeprefix(numbered)] = array
+        weights[f"{m}/shift"], weights[f"{m}/factor"] = scales[i]
+        whole = np.zeros((scales[i].shape[1], weights[f"{m}/weights"].shape[1]), np.float32)
+        whole[stream.columns.kept[i]] = weights[f"{m}/weights"]
+        weights[f"{m}/weights"] = whole
     if found.classes is None:
         mean = known[-1].mean[0]
         deviation = np.sqrt(known[-1].variance()[0]) or 1.0

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from transforms.fusion.network import ATTENTION_HEADS, EPSILON, Pooling
+from transforms.fusion.network import ATTENTION_HEADS, EPSILON, Pooling, own
 
 Weights = dict[str, Any]
 DECAY = 0.99
@@ -33,9 +33,10 @@ class Batch(NamedTuple):
         there: bool[n, m].
         y: int32[n] classes or float32[n] numbers.
         counts: float32[networks, n], how much a row counts for each network.
-        noise: float32[n, (m + 4) d] or none: factors of hidden values, 0 or what makes up for
-            those that are dropped (Srivastava et al. 2014); the same for all networks. JAX's own
-            random numbers take a second to compile.
+        noise: float32[n, m + 1, 4 d] or none: factors of hidden values, 0 or what makes up for
+            those that are dropped (Srivastava et al. 2014): of each modality and of all together,
+            of what a hidden layer reads (d), of its values (2 d), of what a head reads (d); the
+            same for all networks. JAX's own random numbers take a second to compile.
     """
 
     blocks: tuple[Any, ...]
@@ -101,43 +102,64 @@ class Settings:
 def initial(settings: Settings) -> Weights:
     """Random weights of one network, drawn from the seed: float32, by name.
 
-    Modalities are numbered here; `m` and `d` stand for their number and the dimension.
+    Modalities are numbered here.
     """
     rng = np.random.Generator(np.random.PCG64(settings.seed))
-    d, m, k = settings.dimension, len(settings.widths), max(settings.outputs, 1)
+    d, k = settings.dimension, max(settings.outputs, 1)
 
     def drawn(rows: int, columns: int, size: float = 1.0) -> np.ndarray:
         return rng.normal(0, size / np.sqrt(rows), (rows, columns)).astype(np.float32)
 
-    found = {}
+    found: Weights = {}
+
+    def linear(name: str, rows: int, columns: int, size: float = 1.0) -> None:
+        found[f"{name}/weights"] = drawn(rows, columns, size)
+        found[f"{name}/bias"] = np.zeros(columns, np.float32)
+
+    def hidden(prefix: str) -> None:
+        linear(f"{prefix}hidden", d, 2 * d)
+        linear(f"{prefix}out", 2 * d, d, 0.1)
+
     for i, width in enumerate(settings.widths):
-        found[f"{i}/weights"] = drawn(width, d)
-        found[f"{i}/bias"] = drawn(1, d)[0]
-        found[f"{i}/gain"] = np.ones(d, np.float32)
-        found[f"{i}/embedding"] = drawn(d, d)[0] * np.float32(0.1)
-        found[f"{i}/missing"] = np.zeros(d, np.float32)
-        found[f"{i}/head"] = drawn(d, k, 0.1)
-        found[f"{i}/head_bias"] = np.zeros(k, np.float32)
+        m = own(str(i))
+        linear(m, width, d)
+        found[f"{m}/bias"] = drawn(1, d)[0]
+        found[f"{m}/gain"] = np.ones(d, np.float32)
+        found[f"{m}/embedding"] = drawn(d, d)[0] * np.float32(0.1)
+        found[f"{m}/missing"] = np.zeros(d, np.float32)
+        hidden(f"{m}/")
+        linear(f"{m}/head", d, k, 0.1)
     if settings.pooling == "gated":
-        found["gate/weights"] = drawn(m * d, m * d, 0.1)
-        found["gate/bias"] = np.zeros(m * d, np.float32)
+        wide = len(settings.widths) * d
+        linear("gate", wide, wide, 0.1)
     else:
         for name in ("query", "key", "value", "output"):
             found[f"attention/{name}"] = drawn(d, d)
-    found["hidden/weights"] = drawn(d, 2 * d)
-    found["hidden/bias"] = np.zeros(2 * d, np.float32)
-    found["out/weights"] = drawn(2 * d, d, 0.1)
-    found["out/bias"] = np.zeros(d, np.float32)
-    found["head/weights"] = drawn(d, k, 0.1)
-    found["head/bias"] = np.zeros(k, np.float32)
+    hidden("")
+    linear("head", d, k, 0.1)
     return found
 
 
 def noise(settings: Settings, rng: np.random.Generator, rows: int, share: float) -> np.ndarray:
     """Factors of hidden values for a batch, of which a share is dropped; see `Batch`."""
-    wide = (len(settings.widths) + 4) * settings.dimension
-    kept = rng.random((rows, wide), np.float32) >= share
+    shape = (rows, len(settings.widths) + 1, 4 * settings.dimension)
+    kept = rng.random(shape, np.float32) >= share
     return kept.astype(np.float32) / np.float32(1 - share)
+
+
+def _linear(w: Weights, name: str, x: Any) -> Any:
+    return x @ w[f"{name}/weights"] + w[f"{name}/bias"]
+
+
+def _dropped(x: Any, noise: Any, start: int) -> Any:
+    """`x` with its part of the noise, which starts there."""
+    return x if noise is None else x * noise[:, start : start + x.shape[1]]
+
+
+def _hidden(w: Weights, prefix: str, x: Any, noise: Any) -> Any:
+    d = x.shape[1]
+    hidden = jax.nn.silu(_linear(w, f"{prefix}hidden", _dropped(_normalised(x), noise, 0)))
+    return _normalised(x + _linear(w, f"{prefix}out", _dropped(hidden, noise, d)))
 
 
 def _normalised(x: Any) -> Any:
@@ -147,21 +169,28 @@ def _normalised(x: Any) -> Any:
 
 
 def tokens_of(
-    w: Weights, shift: tuple[Any, ...], factor: tuple[Any, ...], blocks: tuple[Any, ...], there: Any
+    w: Weights,
+    shift: tuple[Any, ...],
+    factor: tuple[Any, ...],
+    blocks: tuple[Any, ...],
+    there: Any,
+    noise: Any = None,
 ) -> Any:
     """float32[n, m, d] of one network."""
     found = []
     for i, block in enumerate(blocks):
+        m = own(str(i))
         # All networks' products with a block are one product of matrices.
-        scaled = w[f"{i}/weights"] * factor[i][:, None]
-        token = _normalised(block @ scaled - shift[i] @ scaled + w[f"{i}/bias"])
-        token = token * w[f"{i}/gain"] + w[f"{i}/embedding"]
-        found.append(jnp.where(there[:, i, None], token, w[f"{i}/missing"]))
+        scaled = w[f"{m}/weights"] * factor[i][:, None]
+        token = _normalised(block @ scaled - shift[i] @ scaled + w[f"{m}/bias"])
+        token = _hidden(w, f"{m}/", token, None if noise is None else noise[:, i])
+        token = token * w[f"{m}/gain"] + w[f"{m}/embedding"]
+        found.append(jnp.where(there[:, i, None], token, w[f"{m}/missing"]))
     return jnp.stack(found, axis=1)
 
 
 def vector_of(w: Weights, pooling: Pooling, tokens: Any, there: Any, noise: Any = None) -> Any:
-    """float32[n, d], the fused vectors; `noise`, float32[n, 3 d], on what leads to them."""
+    """float32[n, d], the fused vectors; `noise`, float32[n, 4 d], on what leads to them."""
     n, m, d = tokens.shape
     if pooling == "attention":
 
@@ -175,19 +204,13 @@ def vector_of(w: Weights, pooling: Pooling, tokens: Any, there: Any, noise: Any 
         tokens = tokens + seen.transpose(0, 2, 1, 3).reshape(n, m, d) @ w["attention/output"]
         asked = jnp.zeros_like(tokens)
     else:
-        asked = (tokens.reshape(n, m * d) @ w["gate/weights"] + w["gate/bias"]).reshape(n, m, d)
+        asked = _linear(w, "gate", tokens.reshape(n, m * d)).reshape(n, m, d)
     mask = there[:, :, None]
     asked = jnp.where(mask, asked, -1e30)
     shares = jnp.exp(asked - asked.max(axis=1, keepdims=True)) * mask
     shares = shares / jnp.maximum(shares.sum(axis=1, keepdims=True), EPSILON)
     pooled = (shares * tokens).sum(axis=1)
-    inner = _normalised(pooled)
-    if noise is not None:
-        inner *= noise[:, :d]
-    hidden = jax.nn.silu(inner @ w["hidden/weights"] + w["hidden/bias"])
-    if noise is not None:
-        hidden *= noise[:, d : 3 * d]
-    return _normalised(pooled + hidden @ w["out/weights"] + w["out/bias"])
+    return _hidden(w, "", pooled, noise)
 
 
 def _losses(said: Any, y: Any, outputs: int) -> Any:
@@ -202,17 +225,16 @@ def _loss(w: Weights, s: Settings, scaling: Scaling, batch: Batch) -> Any:
     d, y = s.dimension, batch.y
     if not s.outputs:
         y = (y - scaling.mean) / scaling.deviation
-    tokens = tokens_of(w, scaling.shift, scaling.factor, batch.blocks, batch.there)
-    noise = [batch.noise[:, i * d : (i + 1) * d] for i in range(len(s.widths) + 1)]
-    rest = batch.noise[:, (len(s.widths) + 1) * d :]
-    vector = vector_of(w, s.pooling, tokens, batch.there, rest)
-    said = (vector * noise[-1]) @ w["head/weights"] + w["head/bias"]
+    of_all, start = batch.noise[:, -1], 3 * d
+    tokens = tokens_of(w, scaling.shift, scaling.factor, batch.blocks, batch.there, batch.noise)
+    vector = vector_of(w, s.pooling, tokens, batch.there, of_all)
+    said = _linear(w, "head", _dropped(vector, of_all, start))
     total = jnp.maximum(batch.counts.sum(), 1)
     loss = (_losses(said, y, s.outputs) * batch.counts).sum() / total
     for i in range(len(s.widths)):
-        said = (tokens[:, i] * noise[i]) @ w[f"{i}/head"] + w[f"{i}/head_bias"]
-        own = _losses(said, y, s.outputs) * batch.there[:, i]
-        loss += s.auxiliary * (own * batch.counts).sum() / total / len(s.widths)
+        said = _linear(w, f"{own(str(i))}/head", _dropped(tokens[:, i], batch.noise[:, i], start))
+        own_losses = _losses(said, y, s.outputs) * batch.there[:, i]
+        loss += s.auxiliary * (own_losses * batch.counts).sum() / total / len(s.widths)
     return loss
 
 
@@ -227,7 +249,7 @@ def _optimiser(s: Settings) -> Any:
 
     return optax.chain(
         optax.clip_by_global_norm(1.0),
-        _adam(),
+        _adam(len(s.widths)),
         optax.add_decayed_weights(s.weight_decay, decays),
         optax.scale_by_learning_rate(rate),
     )
@@ -241,7 +263,7 @@ class _Moments(NamedTuple):
     square: Weights
 
 
-def _adam() -> Any:
+def _adam(modalities: int) -> Any:
     """Adam (Kingma & Ba 2015) with one mean square for each modality's linear map.
 
     With one for each weight, a word that two rows have moves as far as one that half of them
@@ -249,11 +271,10 @@ def _adam() -> Any:
     value of adaptive gradient methods"). With one for a matrix (as in Zhang et al. 2024,
     "Adam-mini") steps follow the slope there.
     """
+    maps = {f"{own(str(i))}/weights" for i in range(modalities)}
 
     def squared(name: str, slope: Any) -> Any:
-        first, _, rest = name.partition("/")
-        of_features = first.isdigit() and rest == "weights"
-        return jnp.square(slope).mean() if of_features else jnp.square(slope)
+        return jnp.square(slope).mean() if name in maps else jnp.square(slope)
 
     def init(weights: Weights) -> _Moments:
         nothing = {name: jnp.zeros_like(array) for name, array in weights.items()}
@@ -285,10 +306,10 @@ def step(s: Settings, state: State, scaling: Scaling, batch: Batch, number: Any)
     optimiser = _optimiser(s)
 
     def one(
-        weights: Weights, average: Weights, inner: Any, own: Scaling, counts: Any
+        weights: Weights, average: Weights, inner: Any, scales: Scaling, counts: Any
     ) -> tuple[Weights, Weights, Any]:
         mine = batch._replace(counts=counts)
-        slope = jax.grad(_loss)(weights, s, own, mine)
+        slope = jax.grad(_loss)(weights, s, scales, mine)
         change, inner = optimiser.update(slope, inner, weights)
         weights = optax.apply_updates(weights, change)
         decay = jnp.minimum(DECAY, (1.0 + number) / (10.0 + number))
@@ -302,10 +323,10 @@ def step(s: Settings, state: State, scaling: Scaling, batch: Batch, number: Any)
 def validation(s: Settings, average: Weights, scaling: Scaling, batch: Batch) -> Any:
     """float32[networks]: sum of the joint head's losses over the rows, with averaged weights."""
 
-    def one(w: Weights, own: Scaling, counts: Any) -> Any:
-        y = (batch.y - own.mean) / own.deviation if not s.outputs else batch.y
-        tokens = tokens_of(w, own.shift, own.factor, batch.blocks, batch.there)
-        said = vector_of(w, s.pooling, tokens, batch.there) @ w["head/weights"] + w["head/bias"]
+    def one(w: Weights, scales: Scaling, counts: Any) -> Any:
+        y = (batch.y - scales.mean) / scales.deviation if not s.outputs else batch.y
+        tokens = tokens_of(w, scales.shift, scales.factor, batch.blocks, batch.there)
+        said = _linear(w, "head", vector_of(w, s.pooling, tokens, batch.there))
         return (_losses(said, y, s.outputs) * counts).sum()
 
     return jax.vmap(one)(average, scaling, batch.counts)

@@ -27,7 +27,7 @@ from transforms.learning.network.fitting import fit_for_plan
 from transforms.learning.network.jobs import Job, jobs_of
 from transforms.learning.network.survey import Survey, survey
 
-FORMAT = 2
+FORMAT = 3
 """To be raised when what is trained changes."""
 JOBS = 8
 """Networks (and their twins) that one process trains side by side, if memory allows."""
@@ -164,7 +164,8 @@ def _train(
 
 def _group_size(found: Survey, deep: Deep) -> int:
     features = sum(len(m.mean) for m in next(iter(found.moments.values()))[:-1])
-    weights = deep.dimension * features + (len(found.modalities) * deep.dimension) ** 2
+    several = len(found.modalities)
+    weights = deep.dimension * features + (several**2 + 4 * several + 4) * deep.dimension**2
     # Of a network and its twin: as they are, averaged, kept; slopes, two moments, two copies.
     return max(1, min(JOBS, GROUP_BYTES // (2 * 8 * 4 * weights)))
 
