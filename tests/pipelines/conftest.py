@@ -13,10 +13,15 @@ from pipelines.example import write_digits
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example's folder after a whole run: recipe.yaml and digits-output are in it."""
+    """The example's folder after a whole run: recipe.yaml and output are in it.
+
+    What the run printed is beside the folder, in stdout.txt and stderr.txt.
+    """
     folder = tmp_path_factory.mktemp("finished") / "digits"
     write_digits(folder)
-    must("run", folder / "recipe.yaml", "--to", folder / "output")
+    done = must("run", folder / "recipe.yaml", "--to", folder / "output")
+    for name in ("stdout", "stderr"):
+        (folder.parent / f"{name}.txt").write_text(getattr(done, name))
     return folder
 
 

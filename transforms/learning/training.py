@@ -87,6 +87,8 @@ def judging(
         ThreadPoolExecutor(threads()) as pool,
     ):
         warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` in the metrics says it
+        # Of Newton's method where rounding is all that is left of the slope, as of huge features.
+        warnings.filterwarnings("ignore", "(?i)(the )?line search (failed|algorithm did not)")
         yield Heads(problem, candidates, pool, progress)
 
 
