@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
+HIDDEN = Path(__file__).parent / "hidden"
 SAME = ("records", "features", "fused", "fitted", "report/audit.json")
 """What is the same in bytes from the same recipe and inputs, however it was made."""
 
@@ -25,7 +26,7 @@ def sensorium(
     timeout: float = 300,
     **options: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own.
+    """Run the command line in a process of its own, without pandas: see `hidden`.
 
     Args:
         args: of the command line.
@@ -35,7 +36,7 @@ def sensorium(
         options: for the process.
     """
     command = [sys.executable, "-m", "pipelines.cli", *map(str, args)]
-    folders = os.pathsep.join(map(str, [ROOT, *path]))
+    folders = os.pathsep.join(map(str, [ROOT, HIDDEN, *path]))
     environment = {**os.environ, "PYTHONPATH": folders, "COLUMNS": "200", **(variables or {})}
     return subprocess.run(
         command,

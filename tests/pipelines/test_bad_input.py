@@ -199,7 +199,7 @@ def test_too_many_dead_letters_fail_the_run_and_keep_what_was_done(folder: Path)
 def test_duplicate_keys_stop_the_run_and_say_how_to_choose(folder: Path) -> None:
     with (folder / "images.csv").open("a") as file:
         file.write("k3,4.png\n")
-    run = ["run", folder / "recipe.yaml", "--to", folder / "output"]
+    run = ["extract", folder / "recipe.yaml", "--to", folder / "output"]
     done = sensorium(*run)
     assert done.returncode == 1
     line = done.stderr.strip().splitlines()[-1]

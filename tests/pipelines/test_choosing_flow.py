@@ -129,6 +129,7 @@ def test_other_models_and_other_rows_make_the_choice_anew(copy: Path) -> None:
     assert everything(copy / "fresh") == everything(output)
 
 
+@pytest.mark.slow
 def test_steps_before_the_choice_and_a_choice_that_is_gone(copy: Path) -> None:
     output, recipe = copy / "output", copy / "recipe.yaml"
     must("extract", recipe, "--to", copy / "steps")

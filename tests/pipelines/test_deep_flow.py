@@ -17,7 +17,7 @@ from schemas.tables import matrix
 from transforms.fusion.fusing import load_network
 from transforms.learning.predicting import load_trained
 
-DEEP = {"method": "deep", "dimension": 8, "epochs": 30, "learning_rate": 0.003}
+DEEP = {"method": "deep", "dimension": 8, "epochs": 15, "learning_rate": 0.01}
 SPLIT = {"folds": 3, "test_share": 0.2}
 
 
@@ -85,6 +85,7 @@ def test_training_without_jax_is_one_line(trained: Path, without_jax: Path) -> N
     assert not (without_jax / "x").exists()
 
 
+@pytest.mark.slow
 def test_more_rows_than_memory_and_networks_that_are_there(copy: Path) -> None:
     output = copy / "output"
     before, fused = times(output, "fitted/networks"), hashes(output, "fused")
@@ -101,6 +102,7 @@ def test_more_rows_than_memory_and_networks_that_are_there(copy: Path) -> None:
     assert (model.heads[0].estimator.intercept_ == intercept).all()
 
 
+@pytest.mark.slow
 def test_a_network_compared_with_others(copy: Path) -> None:
     output = copy / "output"
     before = times(output, "fitted/networks")

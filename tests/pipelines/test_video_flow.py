@@ -124,6 +124,7 @@ def test_frames_are_decoded_described_and_pooled(folder: Path) -> None:
     assert json.loads(schema.metadata[b"names"]) == [*names, "mine.Contrast.contrast"]
 
 
+@pytest.mark.slow
 def test_workers_and_payloads_make_no_difference(folder: Path) -> None:
     sets = ["--set", "modalities.clip.pool=max", "--set", "split.folds=2"]
     run("--to", "one", "--direct_num_workers=1", *sets)

@@ -53,32 +53,45 @@ def leaking(fold_0: bool = False) -> LabelledRows:
     return rows_of(blocks, np.array(["x", "y"])[code], present=present)
 
 
+QUICK = DEEP.model_copy(update={"epochs": 8})
+
+
 @pytest.fixture(scope="module")
 def found() -> Iterator[dict[str, Future[Any]]]:
-    """All that takes JAX, in two processes side by side."""
-    quick = DEEP.model_copy(update={"epochs": 8})
+    """What takes JAX, in two processes side by side."""
+    attention = QUICK.model_copy(update={"pooling": "attention"})
+    alone = QUICK.model_copy(update={"auxiliary": 0.0})
+    with networks.processes(2) as pool:
+        yield {
+            "quick": pool.submit(fit, networks.xor(), QUICK, [Job()]),
+            "numbers": pool.submit(fit, product(), attention, [Job()]),
+            "without heads": pool.submit(fit, networks.xor(), alone, [Job()]),
+            "moved": pool.submit(networks.moved),
+        }
+
+
+@pytest.fixture(scope="module")
+def learnt() -> Iterator[dict[str, Future[Any]]]:
+    """The same of what takes longer."""
     attention = DEEP.model_copy(update={"pooling": "attention"})
     with networks.processes(2) as pool:
         yield {
             "xor": pool.submit(fit, networks.xor(), DEEP, SINGLES),
             "product": pool.submit(fit, product(), attention, SINGLES),
-            "leaking": pool.submit(networks.both, fit, leaking(), leaking(True), quick, SINGLES),
-            "without heads": pool.submit(
-                fit, networks.xor(), quick.model_copy(update={"auxiliary": 0.0}), [Job()]
-            ),
-            "moved": pool.submit(networks.moved),
+            "leaking": pool.submit(networks.both, fit, leaking(), leaking(True), QUICK, SINGLES),
             "agreement": pool.submit(networks.both, networks.agreement, "gated", "attention"),
         }
 
 
 @pytest.mark.slow
-def test_the_workers_pass_agrees_with_that_of_training(found: Any) -> None:
-    assert max(found["agreement"].result()) <= 1e-5
+def test_the_workers_pass_agrees_with_that_of_training(learnt: Any) -> None:
+    assert max(learnt["agreement"].result()) <= 1e-5
 
 
-def test_the_exclusive_or_of_two_modalities_is_learnt(found: Any) -> None:
+@pytest.mark.slow
+def test_the_exclusive_or_of_two_modalities_is_learnt(learnt: Any) -> None:
     rows = networks.xor()
-    said = out_of_fold(rows, found["xor"].result()).argmax(axis=1)
+    said = out_of_fold(rows, learnt["xor"].result()).argmax(axis=1)
     right = np.array(["other", "same"])[said] == rows.labels
     X = np.hstack(list(rows.blocks.values()))
     plain = cross_val_predict(LogisticRegression(), X, rows.labels, cv=FOLDS) == rows.labels
@@ -86,9 +99,10 @@ def test_the_exclusive_or_of_two_modalities_is_learnt(found: Any) -> None:
     assert right.mean() > 0.9
 
 
-def test_numbers_of_one_dimension_and_far_from_0(found: Any) -> None:
+@pytest.mark.slow
+def test_numbers_of_one_dimension_and_far_from_0(learnt: Any) -> None:
     rows = product()
-    said = out_of_fold(rows, found["product"].result())[:, 0]
+    said = out_of_fold(rows, learnt["product"].result())[:, 0]
 
     def r2(values: np.ndarray) -> float:
         return float(1 - np.square(values - rows.labels).sum() / rows.labels.var() / len(values))
@@ -98,9 +112,10 @@ def test_numbers_of_one_dimension_and_far_from_0(found: Any) -> None:
     assert r2(said) > 0.7
 
 
-def test_what_is_held_out_is_not_seen(found: Any) -> None:
+@pytest.mark.slow
+def test_what_is_held_out_is_not_seen(learnt: Any) -> None:
     rows = leaking()
-    fitted, again = found["leaking"].result()
+    fitted, again = learnt["leaking"].result()
     said = out_of_fold(rows, fitted).argmax(axis=1)
     assert abs((np.array(["x", "y"])[said] == rows.labels).mean() - 0.5) < 0.13
     # Other labels of fold 0: the same bytes of what has not seen them.
@@ -112,7 +127,7 @@ def test_what_is_held_out_is_not_seen(found: Any) -> None:
 
 
 def test_files_rows_and_missing_modalities(found: Any) -> None:
-    for name, rows in (("xor", networks.xor()), ("product", product())):
+    for name, rows in (("quick", networks.xor()), ("numbers", product())):
         network = found[name].result()[0].network
         again = network_from(network_bytes(network))
         assert network_bytes(again) == network_bytes(network)
@@ -129,7 +144,7 @@ def test_files_rows_and_missing_modalities(found: Any) -> None:
         assert (fused == vectors(again, gone).astype(np.float32)).all()
         assert np.abs(whole - vectors(again, gone)).max() > 0.1
         # Of classes, the fused vector has what the modalities' heads say of each, too.
-        assert fusion_of(again).slices == {"a+head": (0, 18 if name == "xor" else 16)}
+        assert fusion_of(again).slices == {"a+head": (0, 18 if name == "quick" else 16)}
     with pytest.raises(ValueError, match="not a network"):
         network_from(b"nothing of the kind")
     assert np.isfinite(outputs(again, rows)).all()
@@ -137,7 +152,7 @@ def test_files_rows_and_missing_modalities(found: Any) -> None:
 
 def test_the_posterior_is_the_geometric_mean_of_the_heads(found: Any) -> None:
     rows = networks.xor()
-    network = found["xor"].result()[0].network
+    network = found["quick"].result()[0].network
     w, there = network.weights, rows.present.copy()
     there[::3, 0] = False
     there[1::3, 1] = False
