@@ -147,6 +147,9 @@ def test_files_rows_and_missing_modalities(found: Any) -> None:
         assert fusion_of(again).slices == {"a+head": (0, 18 if name == "quick" else 16)}
     with pytest.raises(ValueError, match="not a network"):
         network_from(b"nothing of the kind")
+    older = {n: a for n, a in again.weights.items() if not n.startswith("modalities/head/hidden")}
+    with pytest.raises(ValueError, match="no array modalities/head/hidden/weights: another ver"):
+        network_from(network_bytes(replace(again, weights=older)))
     assert np.isfinite(outputs(again, rows)).all()
 
 

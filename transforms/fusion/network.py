@@ -160,6 +160,7 @@ def _linear(w: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray
 
 
 def _hidden(w: Mapping[str, np.ndarray], prefix: str, x: np.ndarray) -> np.ndarray:
+    """`x`, float64[n, d], and what a hidden layer adds to it."""
     hidden = _linear(w, f"{prefix}hidden", normalised(x))
     hidden /= 1 + np.exp(-hidden)
     return normalised(x + _linear(w, f"{prefix}out", hidden))
@@ -212,7 +213,7 @@ def network_from(data: bytes) -> Network:
     """The network of which these are `network_bytes`, bit for bit.
 
     Raises:
-        ValueError: it is no such file, or a damaged one.
+        ValueError: it is no such file, a damaged one, or of another version.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -222,6 +223,13 @@ def network_from(data: bytes) -> Network:
         size = int.from_bytes(data[:8], "little")
         meta = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["network"])
         modalities = tuple(meta["modalities"])
-        return Network("+".join(modalities), modalities, meta["pooling"], arrays)
+        network = Network("+".join(modalities), modalities, meta["pooling"], arrays)
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"not a network of Sensorium, or a damaged file: {error}") from error
+    lacking = sorted({f"{own(m)}/hidden/weights" for m in modalities} - arrays.keys())
+    if lacking:
+        raise ValueError(
+            f"the network has no array {lacking[0]}: another version of Sensorium wrote it; run "
+            "the fusion again"
+        )
+    return network

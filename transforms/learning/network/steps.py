@@ -157,6 +157,7 @@ def _dropped(x: Any, noise: Any, start: int) -> Any:
 
 
 def _hidden(w: Weights, prefix: str, x: Any, noise: Any) -> Any:
+    """`x`, float32[n, d], and what a hidden layer adds to it; `noise` from its first column on."""
     d = x.shape[1]
     hidden = jax.nn.silu(_linear(w, f"{prefix}hidden", _dropped(_normalised(x), noise, 0)))
     return _normalised(x + _linear(w, f"{prefix}out", _dropped(hidden, noise, d)))
