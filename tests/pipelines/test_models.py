@@ -204,15 +204,16 @@ def test_a_handler_of_beam_through_the_command_line(folder: Path) -> None:
     (folder / "model.pkl").write_bytes(pickle.dumps(model))
     (folder / "handlers.py").write_text(HANDLER)
     onnx = RECIPE[RECIPE.index("extract: {onnx: &") : RECIPE.index("\n  second")]
-    options = f"options: {{uri: {folder}/model.pkl}}, dimension: 3"
-    own = f"extract: {{handler: {{class: handlers.sums, {options}}}}}"
+    its = f"options: {{uri: {folder}/model.pkl}}, dimension: 3"
+    own = f"extract: {{handler: {{class: handlers.sums, {its}}}}}"
     text = RECIPE.replace(onnx, own).replace(
         "{onnx: *encoder}", "{onnx: {path: models/encoder.onnx}}"
     )
     (folder / "recipe.yaml").write_text(text)
     output = folder / "output"
     run = ["extract", "recipe.yaml", "--to", output]
-    done = sensorium(*run, cwd=folder)
+    options = {"cwd": folder, "variables": {"PYTHONPATH": str(ROOT)}}  # Beam's need pandas
+    done = sensorium(*run, **options)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     images = [cv2.imread(str(folder / f"first{i}.png")) for i in range(KEYS)]
@@ -220,7 +221,7 @@ def test_a_handler_of_beam_through_the_command_line(folder: Path) -> None:
     np.testing.assert_allclose(features(output, "first"), want, rtol=1e-4, atol=1e-5)
     # Its file belongs to what the features depend on.
     (folder / "handlers.py").write_text(HANDLER.replace("/ 255", "/ 510"))
-    done = sensorium(*run, cwd=folder)
+    done = sensorium(*run, **options)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(features(output, "first"), want / 2, rtol=1e-4, atol=1e-5)
     assert not list((output / "dead_letters").rglob("*.parquet"))
