@@ -275,7 +275,7 @@ def test_same_result_whatever_the_threads(monkeypatch):
 
 
 def test_a_solver_that_did_not_arrive_is_reported_and_silent(monkeypatch):
-    monkeypatch.setattr(linear, "MAX_ITERATIONS", 9)
+    monkeypatch.setattr(linear, "MAX_ITERATIONS", 5)
     data = make(widths=(60, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -244,6 +244,18 @@ def test_output_is_finite_where_features_are_odd(candidate, shape):
         np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-4)
 
 
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.filterwarnings("ignore:(?i).*line search")
+def test_a_logistic_regression_that_does_not_arrive_says_so(k):
+    X, y, _ = rows(300, 20, k)
+    y = np.where(np.arange(300) % 5 == 0, (y + 1) % k, y)  # no plane parts them
+    for weight in (None, "balanced"):
+        candidate = Candidate("logistic", {"C": 1.0, "class_weight": weight})
+        near, far = (fit_rows([candidate], X * scale, y)[0] for scale in (1, 1e8))
+        assert near.converged
+        assert not far.converged
+
+
 def test_rows_of_one_class():
     X, _, Z = rows(20, 5, 2)
     fits = fit_rows(EVERY, X, np.full(20, 3))
