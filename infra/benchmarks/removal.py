@@ -17,6 +17,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -84,9 +85,7 @@ def networks(read: Removed, deep: Deep) -> Networks:
     groups = [jobs[start::PROCESSES] for start in range(PROCESSES)]
     context = get_context("spawn")  # forked, JAX would hang
     with ProcessPoolExecutor(PROCESSES, context) as pool:
-        trained = pool.map(
-            _trained, [read] * PROCESSES, [found] * PROCESSES, [deep] * PROCESSES, groups
-        )
+        trained = pool.map(partial(_trained, read, found, deep), groups)
         return {folds: network for group in trained for folds, network in group.items()}
 
 
