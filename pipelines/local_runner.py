@@ -9,28 +9,29 @@ from __future__ import annotations
 
 import copy
 import itertools
+import logging
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
-from types import FunctionType, MethodType
+from traceback import walk_stack
+from types import FrameType
 from typing import Any
 
-from apache_beam.metrics import monitoring_infos
-from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.internal import cloudpickle_pickler
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner, worker_handlers
-from apache_beam.runners.worker import statesampler
-from apache_beam.transforms import core
+from apache_beam.runners.worker import bundle_processor, statesampler
+from apache_beam.transforms import userstate
 from apache_beam.transforms.environments import Environment
 from apache_beam.utils import thread_pool_executor
 
 from pipelines.workers import WorkerDied, WorkerPool
 
 URN = "sensorium:env:forked_worker:v1"
-PIECES = 16
-"""Pieces a worker that a stage's elements are cut into, where there are as many elements."""
+PIECES = 512
+"""Pieces that a stage's elements are cut into, where there are as many elements."""
 
 WORTHWHILE = 0.03
 """Seconds of work that are worth a bundle of their own: to hand one out takes milliseconds."""
@@ -38,15 +39,14 @@ WORTHWHILE = 0.03
 Piece = dict[str, list[bytes]]
 """Encoded elements by input of the stage."""
 
-Signature = tuple[list[str], list[Any]]
-"""Names of a function's arguments, and the values of those that have a default."""
-
 
 class Deal:
     """Pieces that workers take as they are free.
 
     Each time a worker takes half of its fair share of what is left (guided self-scheduling), so
-    that there are few bundles, and the last are small. What is quickly done is taken at once.
+    that there are few bundles, and the last are small. Pieces that lie beside each other are
+    alike, such as buckets of one modality: a share is a sample of all. What is quickly done is
+    taken at once.
 
     References:
         Polychronopoulos and Kuck: Guided self-scheduling: a practical scheduling scheme for
@@ -58,30 +58,33 @@ class Deal:
     """
 
     def __init__(self, pieces: int, workers: int) -> None:
-        self.pieces, self.workers = pieces, workers
-        self.taken = 0
+        self.workers = workers
+        self._left = list(range(pieces))
         self._lock = threading.Lock()
 
-    def take(self, seconds: float | None = None) -> range:
-        """The next pieces for a worker, or none.
+    def take(self, seconds: float | None = None) -> list[int]:
+        """The next pieces for a worker, in order, or none.
 
         Args:
             seconds: that one piece took this worker, if it knows.
         """
         with self._lock:
-            left = self.pieces - self.taken
+            left = len(self._left)
+            if not left:
+                return []
             number = -(-left // (2 * self.workers))
             if seconds is not None:
                 quick = WORTHWHILE / max(seconds, 1e-9)
                 number = max(number, int(min(left, quick)))
-            first = self.taken
-            self.taken += number
-            return range(first, self.taken)
+            step = left // number
+            taken = self._left[: number * step : step]
+            del self._left[: number * step : step]
+            return taken
 
     def stop(self) -> None:
         """Leave the rest undone."""
         with self._lock:
-            self.taken = self.pieces
+            self._left.clear()
 
 
 class SharedBundles(fn_runner.ParallelBundleManager):
@@ -98,13 +101,13 @@ class SharedBundles(fn_runner.ParallelBundleManager):
         """Work the elements of all inputs off.
 
         Returns:
-            The response of all bundles together, and their splits.
+            The response of one of the bundles, as there are no metrics in it, and their splits.
         """
         handlers = self.bundle_context_manager.worker_handlers
-        pieces = _pieces(inputs, PIECES * len(handlers))
+        pieces = _pieces(inputs)
         deal = Deal(len(pieces), len(handlers))
 
-        def bundle(handler: Any, numbers: range) -> tuple[Any, list[Any]]:
+        def bundle(handler: Any, numbers: list[int]) -> tuple[Any, list[Any]]:
             context = copy.copy(self.bundle_context_manager)
             context._worker_handlers = [handler]
             elements = {name: [e for i in numbers for e in pieces[i][name]] for name in inputs}
@@ -133,28 +136,19 @@ class SharedBundles(fn_runner.ParallelBundleManager):
         with thread_pool_executor.shared_unbounded_instance() as executor:
             done = list(itertools.chain.from_iterable(executor.map(work, handlers)))
         splits = list(itertools.chain.from_iterable(splits for _, splits in done))
-        return _merged([response for response, _ in done]), splits
+        return done[0][0], splits
 
 
-def _pieces(inputs: Mapping[str, Any], most: int) -> list[Piece]:
-    """The elements of a stage's inputs in pieces, dealt in turn, so that each is a sample.
+def _pieces(inputs: Mapping[str, Any]) -> list[Piece]:
+    """Pieces of the elements of a stage; without elements one, as a stage has a bundle still.
 
     Args:
-        inputs: by name.
-        most: number of pieces at most; of no elements there is one, as a stage has a bundle still.
+        inputs: elements by name of the input.
     """
-    parts = {name: elements.partition(most) for name, elements in inputs.items()}
-    pieces = [{name: parts[name][i] for name in parts} for i in range(most)]
+    parts = {name: elements.partition(PIECES) for name, elements in inputs.items()}
+    pieces = [{name: parts[name][i] for name in parts} for i in range(PIECES)]
     full = [piece for piece in pieces if any(any(elements) for elements in piece.values())]
     return full or pieces[:1]
-
-
-def _merged(responses: list[Any]) -> Any:
-    """One response with the metrics of all."""
-    infos = (one.process_bundle.monitoring_infos for one in responses)
-    together = monitoring_infos.consolidate(itertools.chain.from_iterable(infos))
-    done = beam_fn_api_pb2.ProcessBundleResponse(monitoring_infos=together)
-    return beam_fn_api_pb2.InstructionResponse(process_bundle=done)
 
 
 class LocalRunner(FnApiRunner):
@@ -205,47 +199,70 @@ def serving(pool: WorkerPool) -> Iterator[LocalRunner]:
         def stop_worker(self) -> None:
             pass  # a harness leaves when its control stream ends
 
-    def fail(*_: Any) -> None:
+    def fail(number: int, frame: FrameType | None) -> None:
+        if any(inside.f_code.co_filename == logging.__file__ for inside, _ in walk_stack(frame)):
+            # Logging would swallow the exception, so the signal comes again a little later.
+            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+            return
         raise WorkerDied(pool.died or "a worker process died")
 
     worker_handlers.WorkerHandler.register_environment(URN, bytes)(ForkedWorkerHandler)
-    before = signal.signal(signal.SIGUSR1, fail)
+    signal.signal(signal.SIGUSR1, fail)
     try:
         yield LocalRunner(default_environment=ForkedWorkerEnvironment())
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # one may be under way
 
 
-@cache  # done once, as it wraps what is there
 def quicken() -> None:
-    """Take out two waits of Beam, in this process and in those forked from it.
+    """Take out what Beam does that no run needs, in this process and in those forked from it.
 
-    It looks at the signatures of all methods of each DoFn six times while a graph is built, and
-    again in every worker and stage, though nearly all are the same inherited methods. And the end
-    of each bundle waits for a thread that samples where time is spent, which sleeps for up to
-    0.2 s at a time. Together they take tenths of a second of a run.
+    It looks for state and timers in all methods of each DoFn six times while a graph is built, and
+    again in every worker and stage. It compresses each pickled DoFn as small as can be, there and
+    again in every worker. The end of each bundle waits for a thread that samples in which step
+    time is spent, and then reports metrics of every step. Together they take tenths of a second
+    of a run.
     """
-    core.get_function_args_defaults = _remembering(core.get_function_args_defaults)
-    statesampler.StateSampler = QuickSampler
+    userstate.get_dofn_specs = no_specs
+    cloudpickle_pickler.bz2 = AsItIs
+    statesampler.StateSampler = Unsampled
+    bundle_processor.BundleProcessor.monitoring_infos = no_metrics
 
 
-class QuickSampler(statesampler.StateSampler):
-    """Beam's sampler of the steps that a worker is in, more often: so it is stopped sooner."""
-
-    def __init__(self, prefix: str, counter_factory: Any) -> None:
-        super().__init__(prefix, counter_factory, sampling_period_ms=5)
+def no_specs(dofn: Any) -> tuple[set[Any], set[Any]]:
+    """State and timers of a DoFn of the flow: none has any."""
+    return set(), set()
 
 
-def _remembering(look: Callable[[Any], Signature]) -> Callable[[Any], Signature]:
-    """The same, but that a method is looked at once."""
+def no_metrics(processor: Any) -> list[Any]:
+    """Metrics of a bundle: how far a run is tell its receipts."""
+    return []
 
-    @cache
-    def of_method(function: FunctionType) -> Signature:
-        return look(MethodType(function, object()))
 
-    def arguments(f: Any) -> Signature:
-        plain = isinstance(f, MethodType) and isinstance(f.__func__, FunctionType)
-        names, defaults = of_method(f.__func__) if plain else look(f)
-        return list(names), list(defaults)
+class AsItIs:
+    """In the place of bz2, for what goes no further than to another process here."""
 
-    return arguments
+    @staticmethod
+    def compress(data: bytes, compresslevel: int = 9) -> bytes:
+        """The data themselves."""
+        return data
+
+    @staticmethod
+    def decompress(data: bytes) -> bytes:
+        """The data themselves."""
+        return data
+
+
+class Unsampled(statesampler.StateSampler):
+    """Beam's tracker of the step that a worker is in, without a look at how long."""
+
+    def start(self) -> None:
+        """Begin a bundle, without a thread beside it."""
+        self.tracked_thread = threading.current_thread()
+        statesampler.set_current_tracker(self)
+        self.started = True
+
+    def stop(self) -> None:
+        """End a bundle."""
+        statesampler.set_current_tracker(None)
+        self.finished = True

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from schemas import storage
@@ -25,6 +26,9 @@ THREAD_LIMITS = {
     "MKL_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
 }
+
+
+LOOK_EVERY = 0.05  # seconds after which the end of a worker is noticed
 
 
 class WorkerDied(RuntimeError):
@@ -51,7 +55,7 @@ class WorkerPool:
             )
         self._free: list[tuple[int, socket.socket]] = []
         self._running: dict[int, str] = {}
-        self._closing = False
+        self._ending = threading.Event()
         sys.stdout.flush()
         sys.stderr.flush()
         for _ in range(size):
@@ -81,7 +85,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all processes; those still at work are killed."""
-        self._closing = True
+        self._ending.set()
         for pid, channel in self._free:
             channel.close()  # the child reads the end of its input and leaves
             with contextlib.suppress(ChildProcessError):
@@ -101,7 +105,7 @@ class WorkerPool:
                     if not ended:
                         continue
                     code = os.waitstatus_to_exitcode(status)
-                    if not self._closing and code != 0:
+                    if not self._ending.is_set() and code != 0:
                         how = f"signal {-code}" if code < 0 else f"exit status {code}"
                         self.died = f"a worker process ended with {how}"
                         if code == -signal.SIGKILL:
@@ -109,7 +113,8 @@ class WorkerPool:
                         # The main thread waits inside the runner: only a signal wakes it.
                         os.kill(os.getpid(), signal.SIGUSR1)
                 self._running.pop(pid, None)
-            threading.Event().wait(0.02)
+            if self._ending.wait(LOOK_EVERY):
+                time.sleep(0.002)  # they have been killed
 
 
 def _serve(channel: socket.socket, prepare: Callable[[], None], log: str | None) -> None:

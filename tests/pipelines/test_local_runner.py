@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import apache_beam as beam
 import pytest
-from apache_beam.transforms import core
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import EmbeddedPythonEnvironment
 from flows import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from vectors import write_vectors
 
-from pipelines.local_runner import Deal, _remembering
+from pipelines.flow import build
+from pipelines.local_runner import Deal, serving
+from pipelines.planning import make_plan
+from pipelines.workers import WorkerDied
+from schemas.loading import locate_recipe
 
 SECONDS = st.one_of(st.none(), st.floats(0, 10))
 
 UNEVEN = """
 import os, sys, time
 import apache_beam as beam
+import pytest
 from pipelines.local_runner import serving
 from pipelines.workers import WorkerPool
 
@@ -82,20 +98,46 @@ def test_an_error_in_one_worker_ends_the_stage(tmp_path: Path) -> None:
     assert "7" not in os.listdir(tmp_path / "done")
 
 
+class Interrupting(io.StringIO):
+    def write(self, text: str) -> int:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return super().write(text)
+
+
+def log_and_wait(log: logging.Logger) -> None:
+    log.error("a connection is broken")
+    time.sleep(10)
+
+
+def test_a_dead_worker_is_told_even_in_the_middle_of_logging() -> None:
+    # Logging would print what is raised in it, and go on.
+    log, said = logging.Logger("interrupted"), Interrupting()
+    log.addHandler(logging.StreamHandler(said))
+    pool: Any = SimpleNamespace(died="a worker process ended with signal 9")
+    with serving(pool), pytest.raises(WorkerDied, match="signal 9"):
+        log_and_wait(log)
+    assert said.getvalue() == "a connection is broken\n"
+
+
 @given(st.integers(0, 300), st.integers(2, 16), st.data())
-def test_every_piece_is_taken_once_and_in_order(
-    pieces: int, workers: int, data: st.DataObject
-) -> None:
+def test_every_piece_is_taken_once(pieces: int, workers: int, data: st.DataObject) -> None:
     deal, taken = Deal(pieces, workers), []
     while numbers := deal.take(data.draw(SECONDS)):
+        assert numbers == sorted(numbers)
         taken += numbers
-    assert taken == list(range(pieces))
+    assert sorted(taken) == list(range(pieces))
     assert not deal.take()
 
 
 def test_shares_become_smaller() -> None:
     deal = Deal(64, 2)
     assert [len(deal.take()) for _ in range(8)] == [16, 12, 9, 7, 5, 4, 3, 2]
+
+
+def test_a_share_is_a_sample_of_what_is_left() -> None:
+    deal = Deal(64, 2)
+    assert deal.take() == list(range(0, 64, 4))
+    assert deal.take() == [i for i in range(64) if i % 4][::4]
 
 
 def test_what_is_quickly_done_is_taken_at_once() -> None:
@@ -111,30 +153,19 @@ def test_a_stopped_deal_has_nothing_left() -> None:
     assert not deal.take()
 
 
-class Base:
-    def process(self, element: int, step: int = 3) -> int:
-        return element + step
-
-
-class Other(Base):
-    def process(self, element: int, *, named: int = 1, step: int = 4) -> int:
-        return element + step + named
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        Base().process,
-        Other().process,
-        Base.process,
-        len,
-        lambda a, b=2: a,
-        "text".upper,
-        core.DoFn().setup,
-    ],
-)
-def test_remembered_signatures_are_those_of_beam(function: object) -> None:
-    plain = core.get_function_args_defaults
-    remembering = _remembering(plain)
-    for _ in range(2):  # looked at, then remembered
-        assert remembering(function) == plain(function)
+def test_no_step_of_the_flow_has_state_or_timers(tmp_path: Path) -> None:
+    # Local runs do not look for any.
+    recipe = write_vectors(tmp_path, {"method": "average", "dimension": 4, "scale": "standard"})
+    recipe_, place = locate_recipe(str(recipe), [])
+    plan = make_plan(recipe_, str(recipe), str(tmp_path / "out"), place).plan
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    os.rmdir(pipeline.local_tempdir)  # made for a run, at whose end it would go
+    build(pipeline, plan, "fuse", str(tmp_path))
+    graph = pipeline.to_runner_api(default_environment=EmbeddedPythonEnvironment.default())
+    parameters = [
+        beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload)
+        for transform in graph.components.transforms.values()
+        if transform.spec.urn == common_urns.primitives.PAR_DO.urn
+    ]
+    assert len(parameters) > 10
+    assert not any(one.state_specs or one.timer_family_specs for one in parameters)
