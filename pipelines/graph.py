@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.options import RunnerOptions
+from pipelines.options import RunnerOptions, quietly
 from pipelines.planning import Checked, with_strategy
 from schemas.options.fuse import Compare, needs_choice
 from schemas.plan import Plan, SourcePlan
@@ -107,16 +106,15 @@ def stages_of(plan: Plan, upto: str) -> list[tuple[str, list[str]]]:
     Returns:
         Of each, `work` or `shuffle`, and the names of its transforms.
     """
-    logging.disable(logging.WARNING)  # Beam speaks while it is imported
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.portability import common_urns
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner, translations
-    from apache_beam.transforms.environments import DockerEnvironment
+    with quietly():
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.portability import common_urns
+        from apache_beam.runners.portability.fn_api_runner import FnApiRunner, translations
+        from apache_beam.transforms.environments import DockerEnvironment
 
-    from pipelines.flow import build
+        from pipelines.flow import build
 
-    logging.disable(logging.NOTSET)
     pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
     os.rmdir(pipeline.local_tempdir)  # made for a run, at whose end it would go
     build(pipeline, plan, upto)

@@ -8,7 +8,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -131,15 +132,23 @@ class _Parser(argparse.ArgumentParser):
         raise _WrongOption(message.removeprefix("argument "))
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """For the import of Beam, which warns of what is not installed."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 @lru_cache(maxsize=1)
 def beam_parser() -> argparse.ArgumentParser:
     """Parser of all options that Beam's Python SDK knows."""
-    logging.disable(logging.WARNING)  # Beam speaks while it is imported
-    from apache_beam.options.pipeline_options import PipelineOptions
+    with quietly():
+        from apache_beam.options.pipeline_options import PipelineOptions
 
-    import pipelines.remote  # noqa: F401 - it has an option too
-
-    logging.disable(logging.NOTSET)
+        import pipelines.remote  # noqa: F401 - it has an option too
     parser = _Parser(add_help=False, allow_abbrev=False)
     for kind in PipelineOptions.__subclasses__():
         kind._add_argparse_args(parser)

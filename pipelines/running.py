@@ -9,12 +9,13 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.options import RunnerOptions
-from pipelines.workers import WorkerDied, WorkerPool
+from pipelines.options import RunnerOptions, quietly
+from pipelines.workers import LOOK_EVERY, WorkerDied, WorkerPool
 from schemas import storage
 from schemas.errors import DataError, StorageError
 from schemas.layout import LOGS, Layout
@@ -69,11 +70,29 @@ def worker_count(options: RunnerOptions) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+CLIENTS = ("apache_beam.io.gcp.bigquery", "bson")
+"""What Beam imports if it can, for sources and sinks that no run of ours has: clients of Google's
+services and of MongoDB, a fifth of the time that its import takes."""
+
+
+@contextmanager
+def absent(modules: Iterable[str]) -> Iterator[None]:
+    """Let Python say that modules are not installed, but for those that are imported already."""
+    hidden = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 def import_for_workers(plan: Plan) -> None:
     """Import what the workers will need, before they are forked."""
     import pyarrow as pa
 
-    import pipelines.flow  # noqa: F401
+    with quietly(), absent(CLIENTS):
+        import pipelines.flow  # noqa: F401
 
     pa.set_cpu_count(1)
     if any(m.recipe.kind in ("image", "audio", "video") for m in plan.modalities):
@@ -132,7 +151,14 @@ def runner(
 
             def run(plan: Plan, upto: str) -> None:
                 with serving(pool) as local:
-                    _guarded(lambda: _run(plan, upto, args, local, scratch, submitted))
+                    try:
+                        _guarded(lambda: _run(plan, upto, args, local, scratch, submitted))
+                    except RunFailed:
+                        # That a connection is broken may be noticed before the worker's end is.
+                        time.sleep(2 * LOOK_EVERY)
+                        if pool.died is not None:
+                            raise WorkerDied(pool.died) from None
+                        raise
 
             yield run
         finally:
@@ -177,7 +203,6 @@ def _run(
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipelines.flow import build
-    from pipelines.remote import wait_until_finish
 
     class Options(PipelineOptions):
         """Beam asks for the same view of its options at every transform, and parses all anew."""
@@ -197,6 +222,8 @@ def _run(
     if name:
         submitted(name)
     if runner is None:
+        from pipelines.remote import wait_until_finish
+
         state = wait_until_finish(result, plan, PipelineOptions(args))
     else:
         state = result.wait_until_finish()
