@@ -51,10 +51,10 @@ def build(
     if upto != "ingest":
         splits = splits_of(plan, records.get(TARGET))
         features = _extract(plan, records, splits)
-        receipts += features
+        receipts += features.values()
         if upto != "extract":
-            labels = (records[TARGET],) if TARGET in records else ()
-            joined = (*features, *labels) | "Join" >> JoinBuckets(plan)
+            labels = {TARGET: records[TARGET]} if TARGET in records else {}
+            joined = {**features, **labels} | "Join" >> JoinBuckets(plan)
             if plan.fitted is not None:
                 fitted = plan.fingerprints["fitted"]
             else:
@@ -68,18 +68,18 @@ def build(
 
 def _extract(
     plan: Plan, records: dict[str, beam.PCollection], splits: Any
-) -> list[beam.PCollection]:
+) -> dict[str, beam.PCollection]:
     """Features of each modality; of those that learn from the training rows, after the fit."""
     needed = {m.name: rounds(m) for m in plan.modalities}
     known: Any = {}
     if plan.fitted is not None:
         known = {name: plan.fingerprints["fitted"] for name, last in needed.items() if last}
         needed = dict.fromkeys(needed, 0)
-    features = [
-        records[name] | f"{name}: extract" >> Extract(plan, known)
+    features = {
+        name: records[name] | f"{name}: extract" >> Extract(plan, known)
         for name, last in needed.items()
         if not last
-    ]
+    }
     learners = {name: records[name] for name, last in needed.items() if last}
     for number in range(1, max(needed.values()) + 1):
         again = "" if number == 1 else f", round {number}"
@@ -92,9 +92,9 @@ def _extract(
         # What waits for a fit is dealt out anew: so all its branches are in one stage, not a
         # stage each, and all workers get equal shares of each.
         learners = learners | f"After fit{again}" >> DealOut()
-        features += [
-            learners.pop(name) | f"{name}: extract" >> Extract(plan, known)
+        features |= {
+            name: learners.pop(name) | f"{name}: extract" >> Extract(plan, known)
             for name, last in needed.items()
             if last == number
-        ]
+        }
     return features

@@ -88,16 +88,26 @@ class DealOut(beam.PTransform):
 
     def expand(self, records: dict[str, beam.PCollection]) -> dict[str, beam.PCollection]:
         names = list(records)
+        keyed = (
+            branch
+            | f"{name}: by bucket"
+            >> beam.Map(by_bucket).with_output_types(tuple[tuple[str, int], Receipt])
+            for name, branch in records.items()
+        )
         dealt = (
-            tuple(records.values())
+            tuple(keyed)
             | "All modalities" >> beam.Flatten()
-            | "By bucket" >> beam.WithKeys(lambda receipt: (receipt.modality, receipt.bucket))
             | "Deal" >> beam.GroupByKey()
             | "Receipts" >> beam.FlatMap(lambda grouped: grouped[1]).with_output_types(Receipt)
             | "Modalities"
             >> beam.Partition(lambda receipt, _: names.index(receipt.modality), len(names))
         )
         return dict(zip(names, dealt, strict=True))
+
+
+def by_bucket(receipt: Receipt) -> tuple[tuple[str, int], Receipt]:
+    """A receipt under its modality and bucket."""
+    return (receipt.modality, receipt.bucket), receipt
 
 
 class Extract(beam.PTransform):

@@ -29,7 +29,7 @@ Together = tuple[int, Upstream]
 
 
 class JoinBuckets(beam.PTransform):
-    """Bring the receipts of all modalities together, bucket by bucket.
+    """Bring the receipts of all modalities, each by its name, together bucket by bucket.
 
     Only receipts travel: each bucket's files are read where they are joined.
     """
@@ -38,11 +38,16 @@ class JoinBuckets(beam.PTransform):
         super().__init__()
         self.plan = plan
 
-    def expand(self, receipts: tuple[beam.PCollection, ...]) -> beam.PCollection:
+    def expand(self, receipts: dict[str, beam.PCollection]) -> beam.PCollection:
+        keyed = (
+            branch
+            | f"{name}: by bucket"
+            >> beam.Map(by_bucket).with_output_types(tuple[int, tuple[str, str]])
+            for name, branch in receipts.items()
+        )
         return (
-            receipts
+            tuple(keyed)
             | "All modalities" >> beam.Flatten()
-            | "By bucket" >> beam.Map(by_bucket).with_output_types(tuple[int, tuple[str, str]])
             | "Group" >> beam.GroupByKey()
             | "Upstream" >> beam.Map(upstream_of, self.plan).with_output_types(Together)
         )
