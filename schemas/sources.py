@@ -6,7 +6,6 @@ import os
 import re
 from typing import Literal
 
-from fsspec.utils import infer_compression
 from pydantic import Field, field_validator, model_validator
 
 from schemas.options.base import FieldError, Options
@@ -22,9 +21,18 @@ _FORMATS: dict[str, Format] = {
 }
 
 
+def compression_of(path: str) -> str | None:
+    """How a file is packed, as its ending tells: fsspec's name of it, or None."""
+    if os.path.splitext(path)[1].lower() in _FORMATS:
+        return None
+    from fsspec.utils import infer_compression  # it imports much, and few files are packed
+
+    return infer_compression(path)
+
+
 def _told_from(path: str) -> Format | None:
     """The format by a path's ending; of text formats, what packs the file (`.gz`) may follow."""
-    if infer_compression(path) is None:
+    if compression_of(path) is None:
         return _FORMATS.get(os.path.splitext(path)[1].lower())
     told = _told_from(os.path.splitext(path)[0])
     return None if told == "parquet" else told

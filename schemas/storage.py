@@ -14,9 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, BinaryIO, Literal, TypeVar, cast
-
-import fsspec
+from typing import BinaryIO, Literal, TypeVar, cast
 
 from schemas import stores
 from schemas.ranges import RangedFile
@@ -151,16 +149,19 @@ def _read_or_error(path: str, most: int) -> bytes | OSError:
 
 
 @contextlib.contextmanager
-def writing(path: str) -> Iterator[IO[bytes]]:
-    """Write a file that appears whole when the block ends well, and not at all when it fails."""
+def making(path: str) -> Iterator[str]:
+    """Give an empty local file, which is whole at `path` when the block ends well.
+
+    When the block fails it is gone, and what was at `path` is still there.
+    """
     if is_local(path):
         path = local(path)
         folder, name = os.path.split(path)
         os.makedirs(folder, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=TEMPORARY, dir=folder)
+        os.close(handle)
         try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
+            yield temporary
             os.chmod(temporary, 0o666 & ~_UMASK)
             os.replace(temporary, path)
         except BaseException:
@@ -169,8 +170,7 @@ def writing(path: str) -> Iterator[IO[bytes]]:
             raise
         return
     with tempfile.NamedTemporaryFile(prefix="sensorium-") as file:
-        yield file.file
-        file.flush()
+        yield file.name
         with stores.told(path):
             stores.client(path).put_file(file.name, path)
 
@@ -186,7 +186,7 @@ _UMASK = _umask()
 
 def write_bytes(path: str, data: bytes) -> None:
     """Write a whole file, atomically."""
-    with writing(path) as file:
+    with making(path) as name, open(name, "wb") as file:
         file.write(data)
 
 
@@ -303,6 +303,8 @@ def matching(pattern: str, root: int) -> list[str]:
         pattern: an absolute path or a URL.
         root: length of the part of it that ends before the first folder with a wildcard.
     """
+    import fsspec  # it imports much, and few recipes need it
+
     fs = fsspec.filesystem("file") if is_local(pattern) else stores.client(pattern)
     # Stores strip the scheme from what they find: put back the part before the pattern.
     start = pattern[:root]

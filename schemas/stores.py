@@ -7,7 +7,6 @@ first, before work starts, is asked twice only, so that a wrong address is told 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -168,6 +167,8 @@ def disconnect() -> None:
     gc.collect()  # clients close their connections when they are collected
     loop, thread = asyn.loop[0], asyn.iothread[0]
     asyn.loop[0] = asyn.iothread[0] = None
+    import asyncio  # late, as local runs need none
+
     threads = [t.native_id for t in threading.enumerate() if t.name.startswith("asyncio_")]
     threads.append(thread.native_id)
 

@@ -7,6 +7,7 @@ vectors are written plain: a dictionary or statistics of them cost time and gain
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -123,9 +124,9 @@ def write_table(path: str, tables: Iterable[pa.Table], schema: pa.Schema) -> int
         Its size in bytes.
     """
     text = [f.name for f in schema if pa.types.is_string(f.type) and f.name in _REPEATING]
-    with storage.writing(path) as file:
+    with storage.making(path) as name:
         with pq.ParquetWriter(
-            file,
+            name,
             schema,
             compression="none",
             use_dictionary=text or False,
@@ -137,20 +138,31 @@ def write_table(path: str, tables: Iterable[pa.Table], schema: pa.Schema) -> int
         ) as writer:
             for table in tables:
                 writer.write_table(table, row_group_size=max(len(table), 1))
-        return file.tell()
+        return os.stat(name).st_size
 
+
+VECTORS_AT_ONCE = 128
+"""Rows of a read: Parquet's levels, a pair for each number, then stay in the processor's cache."""
 
 _REPEATING = {"source", "split", "group", "label", "step", "kind"}
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
     """Read one Parquet file, single-threaded, as it was written."""
-    if columns is None and not storage.is_local(path):
-        # All of it: by one request.
-        with pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))) as whole:
-            return whole.read(use_threads=False)
-    with open_parquet(path) as file:
+    with open_whole(path) if columns is None else open_parquet(path) as file:
         return file.read(columns=columns, use_threads=False)
+
+
+def read_vectors(path: str, column: str) -> np.ndarray:
+    """float32[n, d] of a column of vectors without nulls in a Parquet file."""
+    with open_whole(path) as file:
+        width = file.schema_arrow.field(column).type.list_size
+        values = np.empty((file.metadata.num_rows, width), np.float32)
+        start = 0
+        for some in file.iter_batches(VECTORS_AT_ONCE, columns=[column], use_threads=False):
+            values[start : start + len(some)] = matrix(some.column(column))
+            start += len(some)
+        return values
 
 
 def read_tables(paths: list[str], columns: list[str] | None = None) -> list[pa.Table]:
@@ -165,6 +177,13 @@ def open_parquet(path: str) -> pq.ParquetFile:
     if storage.is_local(path):
         return pq.ParquetFile(storage.local(path), memory_map=False, pre_buffer=False)
     return pq.ParquetFile(storage.open_file(path), pre_buffer=True)
+
+
+def open_whole(path: str) -> pq.ParquetFile:
+    """Open a Parquet file of which nearly all is wanted: a remote one is read by one request."""
+    if storage.is_local(path):
+        return open_parquet(path)
+    return pq.ParquetFile(pa.BufferReader(storage.read_bytes(path)))
 
 
 def metadata(schema: pa.Schema, name: str) -> Any:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas import storage
 from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.recipe import TARGET, Left
-from schemas.tables import matrix, metadata, open_parquet, read_table, read_tables
+from schemas.tables import metadata, open_parquet, read_table, read_tables, read_vectors
 from transforms.fusion.splitting import Splits
 
 
@@ -44,25 +45,23 @@ class Joined:
     dropped: int
     labels_without_records: int
 
-    @cached_property
-    def _layout(self) -> Layout:
-        return Layout(self.plan.output, self.plan.buckets)
-
     def features(self, name: str) -> np.ndarray:
         """float32[n, d] of one modality; rows where it is missing hold arbitrary numbers."""
-        table = read_table(self._layout.features(name, self.bucket), ["features"])
-        return self._in_order(name, table)
+        return self._in_order(name, read_vectors(self._path(name), "features"))
 
     def all_features(self) -> dict[str, np.ndarray]:
         """`features` of every modality, read at once where they are remote."""
         names = [modality.name for modality in self.plan.modalities]
-        paths = [self._layout.features(name, self.bucket) for name in names]
-        tables = read_tables(paths)  # with the keys: remote files are then read by one request
-        return {n: self._in_order(n, table) for n, table in zip(names, tables, strict=True)}
+        read = storage.side_by_side(
+            partial(read_vectors, column="features"), map(self._path, names)
+        )
+        return {n: self._in_order(n, values) for n, values in zip(names, read, strict=True)}
 
-    def _in_order(self, name: str, table: pa.Table) -> np.ndarray:
+    def _path(self, name: str) -> str:
+        return Layout(self.plan.output, self.plan.buckets).features(name, self.bucket)
+
+    def _in_order(self, name: str, values: np.ndarray) -> np.ndarray:
         """The features of a file in the order of the keys."""
-        values = matrix(table.column("features"))
         index = self.index[name]
         if len(index) == len(values) and (index == np.arange(len(index))).all():
             return values
@@ -72,9 +71,8 @@ class Joined:
 
     def present_features(self, name: str, rows: np.ndarray) -> np.ndarray:
         """float32[k, d] of one modality in those of the bool[n] rows that have it."""
-        table = read_table(self._layout.features(name, self.bucket), ["features"])
         index = self.index[name][rows]
-        return matrix(table.column("features"))[index[index >= 0]]
+        return read_vectors(self._path(name), "features")[index[index >= 0]]
 
 
 def feature_names(plan: Plan, name: str) -> list[str]:

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO, cast
 
 import pyarrow as pa
-from fsspec.compression import compr
-from fsspec.utils import infer_compression
 
 from schemas import storage
+from schemas.sources import compression_of
 
 
 def opening(file: str) -> BinaryIO:
@@ -27,8 +26,10 @@ def opening(file: str) -> BinaryIO:
 def open_file(file: str) -> io.BufferedReader:
     """Open a file on any storage for reading bytes; `.gz` and the like are unpacked."""
     opened = opening(file)
-    compression = infer_compression(file)
+    compression = compression_of(file)
     if compression is not None:
+        from fsspec.compression import compr
+
         opened = compr[compression](opened, mode="rb")
     return io.BufferedReader(cast(io.RawIOBase, opened), 1 << 20)
 
