@@ -183,15 +183,12 @@ def read_part(source: SourcePlan, part: Part, max_rows: int = MAX_ROWS) -> Itera
     """
     schema = rows_schema(source)
     if source.format == "files":
-        tables: Iterator[pa.Table] = iter([_bare_files(source, part, schema)])
-    else:
-        found = _found(source, part)
-        tables = (
-            pa.Table.from_arrays(arrays_of(one, source, part.file), schema=schema) for one in found
-        )
-    for table in tables:
-        for start in range(0, len(table), max_rows):
-            yield table.slice(start, max_rows)
+        rows = _bare_files(source, part, schema)
+        yield from (rows.slice(start, max_rows) for start in range(0, len(rows), max_rows))
+        return
+    for found in _found(source, part):
+        for some in found.pieces(max_rows):
+            yield pa.Table.from_arrays(arrays_of(some, source, part.file), schema=schema)
 
 
 def _found(source: SourcePlan, part: Part) -> Iterator[Found]:
