@@ -46,9 +46,13 @@ from schemas.problems import RecipeError, counted, nearest
 
 # In a pipe or a file there is no window for tables to fit into.
 OUT = Console(
-    highlight=False, soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 1000
+    highlight=False,
+    soft_wrap=True,
+    markup=False,
+    emoji=False,
+    width=None if sys.stdout.isatty() else 1000,
 )
-ERR = Console(highlight=False, soft_wrap=True, markup=False, stderr=True)
+ERR = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, stderr=True)
 
 
 @dataclass(frozen=True)

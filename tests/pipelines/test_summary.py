@@ -9,6 +9,7 @@ import pytest
 from report_outputs import learn, make_plan, write_audit, write_metrics
 from rich.console import Console
 
+from pipelines.commands import ERR, OUT
 from pipelines.summary import print_summary
 from schemas.plan import Plan
 
@@ -24,6 +25,13 @@ def plan(tmp_path: Path) -> Plan:
     plan = make_plan(tmp_path / "out")
     write_audit(plan)
     return plan
+
+
+@pytest.mark.parametrize("console", [OUT, ERR])
+def test_names_are_printed_as_they_are(console: Console) -> None:
+    with console.capture() as said:
+        console.print("/data/:cat:/[b]images[/b]")
+    assert said.get() == "/data/:cat:/[b]images[/b]\n"
 
 
 def test_what_rounds_to_zero_has_no_sign(plan: Plan) -> None:
