@@ -1,8 +1,11 @@
 # Each target sets up what it needs in .venv; nothing has to be installed by hand but Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests are processes that wait for each other's files: one a core is best.
+# Tests are processes that wait for each other's files: one a core is best. Who has no more tests takes some of another's.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+SPREAD := -n $(JOBS) --dist worksteal
+# Tests start hundreds of processes: where nothing compiled may be kept, each compiles all of this anew, for 0.3 s.
+unexport PYTHONDONTWRITEBYTECODE
 S3PROXY := $(if $(shell command -v java),$(if $(shell command -v mvn),.cluster/s3proxy.jar))
 
 .PHONY: demo test test-slow test-faults test-cluster cluster-up cluster-down spark-up spark-down lint format benchmark lock clean
@@ -13,15 +16,15 @@ demo: .venv/installed
 	$(BIN)/sensorium run demo/recipe.yaml
 
 test: .venv/dev $(S3PROXY)
-	$(BIN)/pytest -n $(JOBS) -m "not slow and not cluster and not faults"
+	$(BIN)/pytest $(SPREAD) -m "not slow and not cluster and not faults"
 
 # Minutes rather than seconds: twenty killed runs, real data sets.
 test-slow: .venv/dev $(S3PROXY)
-	$(BIN)/pytest -n $(JOBS) -m "slow and not faults"
+	$(BIN)/pytest $(SPREAD) -m "slow and not faults"
 
 # Eight minutes on two cores: an S3 server that fails at each PUT of a run.
 test-faults: .venv/dev .cluster/s3proxy.jar
-	$(BIN)/pytest -n $(JOBS) -m faults
+	$(BIN)/pytest $(SPREAD) -m faults
 
 # The S3 server of the tests: one file to download, where s3s-fs takes minutes to compile. It runs on Java and comes
 # by Maven; without these the tests that need it are skipped, and say so.

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from flows import sensorium, table
+import yaml
+from flows import must, sensorium, table
 
 GOOD = 30
 ABSURD = {
@@ -207,16 +208,21 @@ def test_duplicate_keys_stop_the_run_and_say_how_to_choose(folder: Path) -> None
     assert "modalities.image.duplicates" in line
     assert "Traceback" not in done.stderr
     third, fourth = (cv2.imread(str(folder / f"{i}.png"), 0) for i in (3, 4))
-    for policy, rows in (
-        ("first", [third]),
-        ("last", [fourth]),
-        ("mean", [third, fourth]),
-        ("max", [third, fourth]),
-    ):
-        done = sensorium(*run, "--set", f"modalities.image.duplicates={policy}")
-        assert done.returncode == 0, done.stderr
+    policies = {
+        "first": [third],
+        "last": [fourth],
+        "mean": [third, fourth],
+        "max": [third, fourth],
+    }
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    image = recipe["modalities"]["image"]
+    recipe["modalities"] = {policy: {**image, "duplicates": policy} for policy in policies}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    must(*run)
+    for policy, rows in policies.items():
         features = {
-            r["key"]: r["features"] for r in table(folder / "output", "features/image").to_pylist()
+            r["key"]: r["features"]
+            for r in table(folder / "output", f"features/{policy}").to_pylist()
         }
         small = [cv2.resize(r, (4, 4), interpolation=cv2.INTER_AREA) / 255 for r in rows]
         pooled = np.max(small, axis=0) if policy == "max" else np.mean(small, axis=0)

@@ -128,7 +128,7 @@ def test_options_of_columns_must_fit(folder: Path, options: dict[str, Any], told
 def test_features_of_a_table_of_all_types(folder: Path) -> None:
     options = {"scale": {"share": "rank"}, "hash": {"city": 4}}
     path = recipe(folder, {"path": "facts.parquet"}, extract={"columns": options})
-    must("run", path, "--to", folder / "output")
+    must("run", path, "--to", folder / "output", "--set", "train={models: {lda: {}}}")
     features = table(folder / "output", "features/facts")
     assert len(features) == N
     file = next((folder / "output/features/facts").glob("*.parquet"))

@@ -19,7 +19,7 @@ from sklearn.model_selection import cross_val_predict
 from schemas.errors import DataError
 from schemas.options.fuse import Deep
 from transforms.fusion.fitted import fusion_of
-from transforms.fusion.network import network_bytes, network_from, normalised
+from transforms.fusion.network import Network, network_bytes, network_from, normalised
 from transforms.learning.dataset import LabelledRows
 from transforms.learning.network.jobs import Job, jobs_of
 from transforms.learning.network.survey import Sight, survey
@@ -59,13 +59,9 @@ QUICK = DEEP.model_copy(update={"epochs": 8})
 @pytest.fixture(scope="module")
 def found() -> Iterator[dict[str, Future[Any]]]:
     """What takes JAX, in two processes side by side."""
-    attention = QUICK.model_copy(update={"pooling": "attention"})
-    alone = QUICK.model_copy(update={"auxiliary": 0.0})
     with networks.processes(2) as pool:
         yield {
             "quick": pool.submit(fit, networks.xor(), QUICK, [Job()]),
-            "numbers": pool.submit(fit, product(), attention, [Job()]),
-            "without heads": pool.submit(fit, networks.xor(), alone, [Job()]),
             "moved": pool.submit(networks.moved),
         }
 
@@ -74,8 +70,12 @@ def found() -> Iterator[dict[str, Future[Any]]]:
 def learnt() -> Iterator[dict[str, Future[Any]]]:
     """The same of what takes longer."""
     attention = DEEP.model_copy(update={"pooling": "attention"})
+    quickly = QUICK.model_copy(update={"pooling": "attention"})
+    alone = QUICK.model_copy(update={"auxiliary": 0.0})
     with networks.processes(2) as pool:
         yield {
+            "numbers": pool.submit(fit, product(), quickly, [Job()]),
+            "without heads": pool.submit(fit, networks.xor(), alone, [Job()]),
             "xor": pool.submit(fit, networks.xor(), DEEP, SINGLES),
             "product": pool.submit(fit, product(), attention, SINGLES),
             "leaking": pool.submit(networks.both, fit, leaking(), leaking(True), QUICK, SINGLES),
@@ -127,30 +127,41 @@ def test_what_is_held_out_is_not_seen(learnt: Any) -> None:
 
 
 def test_files_rows_and_missing_modalities(found: Any) -> None:
-    for name, rows in (("quick", networks.xor()), ("numbers", product())):
-        network = found[name].result()[0].network
-        again = network_from(network_bytes(network))
-        assert network_bytes(again) == network_bytes(network)
-        whole = vectors(again, rows)
-        alone = np.concatenate([vectors(again, rows.take(np.array([i]))) for i in (0, 7, 899)])
-        assert (whole[[0, 7, 899]] == alone).all()
-        # Of what is missing nothing is looked at, and all of it may be missing.
-        there = rows.present.copy()
-        there[:, 1] = False
-        gone = replace(rows, present=there, blocks=dict(rows.blocks))
-        assert np.isfinite(vectors(again, replace(rows, present=there & False))).all()
-        gone.blocks["head"] = np.full_like(gone.blocks["head"], np.nan)
-        fused = fusion_of(again.of(("a",))).apply(rows.blocks, rows.present)
-        assert (fused == vectors(again, gone).astype(np.float32)).all()
-        assert np.abs(whole - vectors(again, gone)).max() > 0.1
-        # Of classes, the fused vector has what the modalities' heads say of each, too.
-        assert fusion_of(again).slices == {"a+head": (0, 18 if name == "quick" else 16)}
+    # Of classes, the fused vector has what the modalities' heads say of each, too.
+    look_at(found["quick"].result()[0].network, networks.xor(), width=18)
+
+
+@pytest.mark.slow
+def test_the_same_of_numbers(learnt: Any) -> None:
+    look_at(learnt["numbers"].result()[0].network, product(), width=16)
+
+
+def look_at(network: Network, rows: LabelledRows, width: int) -> None:
+    again = network_from(network_bytes(network))
+    assert network_bytes(again) == network_bytes(network)
+    whole = vectors(again, rows)
+    alone = np.concatenate([vectors(again, rows.take(np.array([i]))) for i in (0, 7, 899)])
+    assert (whole[[0, 7, 899]] == alone).all()
+    # Of what is missing nothing is looked at, and all of it may be missing.
+    there = rows.present.copy()
+    there[:, 1] = False
+    gone = replace(rows, present=there, blocks=dict(rows.blocks))
+    assert np.isfinite(vectors(again, replace(rows, present=there & False))).all()
+    gone.blocks["head"] = np.full_like(gone.blocks["head"], np.nan)
+    fused = fusion_of(again.of(("a",))).apply(rows.blocks, rows.present)
+    assert (fused == vectors(again, gone).astype(np.float32)).all()
+    assert np.abs(whole - vectors(again, gone)).max() > 0.1
+    assert fusion_of(again).slices == {"a+head": (0, width)}
+    assert np.isfinite(outputs(again, rows)).all()
+
+
+def test_other_files_and_those_of_another_version_are_refused(found: Any) -> None:
     with pytest.raises(ValueError, match="not a network"):
         network_from(b"nothing of the kind")
-    older = {n: a for n, a in again.weights.items() if not n.startswith("modalities/head/hidden")}
+    network = found["quick"].result()[0].network
+    older = {n: a for n, a in network.weights.items() if not n.startswith("modalities/head/hidden")}
     with pytest.raises(ValueError, match="no array modalities/head/hidden/weights: another ver"):
-        network_from(network_bytes(replace(again, weights=older)))
-    assert np.isfinite(outputs(again, rows)).all()
+        network_from(network_bytes(replace(network, weights=older)))
 
 
 def test_the_posterior_is_the_geometric_mean_of_the_heads(found: Any) -> None:
@@ -177,8 +188,9 @@ def test_the_posterior_is_the_geometric_mean_of_the_heads(found: Any) -> None:
     assert np.abs(softmax(outputs(network, rows)) - expected).max() < 1e-6
 
 
-def test_heads_that_were_not_trained_are_not_asked(found: Any) -> None:
-    network = found["without heads"].result()[0].network
+@pytest.mark.slow
+def test_heads_that_were_not_trained_are_not_asked(learnt: Any) -> None:
+    network = learnt["without heads"].result()[0].network
     assert network.width == 16
     assert network.joint_head()[0].shape == (2, 16)
 
