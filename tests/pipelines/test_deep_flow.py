@@ -45,6 +45,7 @@ def without_jax(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_fused_vector_is_the_networks(trained: Path) -> None:
     output = trained / "output"
     fused, blocks, present = in_memory(output)
@@ -65,6 +66,7 @@ def test_the_fused_vector_is_the_networks(trained: Path) -> None:
     assert times(output, ".") == before
 
 
+@pytest.mark.slow
 def test_predictions_need_no_jax(trained: Path, tmp_path: Path, without_jax: Path) -> None:
     output, new = trained / "output", tmp_path / "new"
     recipe = write_recipe(trained / "new.yaml", None, target=None)
@@ -78,8 +80,9 @@ def test_predictions_need_no_jax(trained: Path, tmp_path: Path, without_jax: Pat
     assert hashes(new, "fused") == {} or matrix(table(new, "fused")["fused"]).shape[1] == 11
 
 
-def test_training_without_jax_is_one_line(trained: Path, without_jax: Path) -> None:
-    done = sensorium("run", trained / "recipe.yaml", "--to", without_jax / "x", path=[without_jax])
+def test_training_without_jax_is_one_line(tmp_path: Path, without_jax: Path) -> None:
+    recipe = write_vectors(tmp_path, DEEP, split=SPLIT)
+    done = sensorium("run", recipe, "--to", without_jax / "x", path=[without_jax])
     assert done.returncode == 2
     assert 'deep needs jax and optax: pip install "sensorium[deep]"' in done.stderr
     assert not (without_jax / "x").exists()

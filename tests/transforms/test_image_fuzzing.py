@@ -21,6 +21,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import tifffile
 from image_files import encode, modality, oriented, picture
 from PIL import Image
@@ -181,6 +182,7 @@ def test_damaged_files_are_pixels_or_bad_records() -> None:
     assert found["grown"] < 32 * 2**20
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_pixels(tmp_path: Path) -> None:
     files = whole(*LARGE)
     for number, payload in enumerate(files):

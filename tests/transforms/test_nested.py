@@ -109,7 +109,16 @@ def noise(seed: int, groups: int = 90) -> TrainingSet:
     )
 
 
-@pytest.mark.parametrize("name", ["side by side", "stacking", "weights", "auto", "compare"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "side by side",
+        "stacking",
+        "weights",
+        pytest.param("auto", marks=pytest.mark.slow),
+        "compare",
+    ],
+)
 def test_random_labels_score_at_chance(name: str) -> None:
     fuse, right = {**FUSES, **OPEN}[name], []
     for seed in range(5):

@@ -111,6 +111,7 @@ print(tracemalloc.get_traced_memory()[1])
 """
 
 
+@pytest.mark.slow
 def test_huge_payloads_are_few_in_memory(s3: Bucket) -> None:
     size, count, ahead = 2 << 20, 40, 8 << 20
     write(s3.url, [size] * count)
