@@ -61,6 +61,9 @@ def test_any_split_and_any_order_give_the_same_bits(
     limit=st.integers(2, 12),
 )
 @example(values=[0.0] * 31 + [1.0] * 28, limit=2)
+@example(values=[-1.7976931348615184e308, -1.797693134861719e308], limit=2)
+@example(values=[1.0, 1.0000000000000004], limit=2)
+@example(values=[-1.7976931348623157e308, 1.7976931348623157e308], limit=2)
 def test_quantiles_are_within_their_cell(values: list[float], limit: int) -> None:
     array = np.array(values)
     state = summarise([array], limit)

@@ -30,7 +30,7 @@ class Columns(Extractor):
     """
 
     kind: ClassVar[str] = "table"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     rounds = 1
 
     def __init__(self, **options: Any) -> None:

@@ -151,8 +151,15 @@ def _at(cells: _Cells, below: np.ndarray, ranks: np.ndarray) -> np.ndarray:
 
 
 def _between(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Linear interpolation; of equal numbers exact, and never out of bounds."""
-    return np.where(low == high, low, np.clip(low * (1 - share) + high * share, low, high))
+    """Linear interpolation: ascending with the share to the last bit, and never out of bounds."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        span = high - low
+        found = low + span * share
+    # Numbers that are farther apart than the largest of all: halves of them are not.
+    far = np.isinf(span)
+    halves = low / 2 + (high / 2 - low / 2) * share
+    found = np.clip(np.where(far, 2 * halves, found), low, high)
+    return np.where(share == 1, high, found)
 
 
 def _together(cells: _Cells) -> _Cells:
