@@ -153,14 +153,14 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
         return file.read(columns=columns, use_threads=False)
 
 
-def read_vectors(path: str, column: str) -> np.ndarray:
-    """float32[n, d] of a column of vectors without nulls in a Parquet file."""
+def read_features(path: str) -> np.ndarray:
+    """float32[n, d] of a file of features."""
     with open_whole(path) as file:
-        width = file.schema_arrow.field(column).type.list_size
+        width = file.schema_arrow.field("features").type.list_size
         values = np.empty((file.metadata.num_rows, width), np.float32)
         start = 0
-        for some in file.iter_batches(VECTORS_AT_ONCE, columns=[column], use_threads=False):
-            values[start : start + len(some)] = matrix(some.column(column))
+        for some in file.iter_batches(VECTORS_AT_ONCE, columns=["features"], use_threads=False):
+            values[start : start + len(some)] = matrix(some.column("features"))
             start += len(some)
         return values
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from schemas import storage
 from schemas.layout import Layout
 from schemas.plan import Plan
 from schemas.recipe import TARGET, Left
-from schemas.tables import metadata, open_parquet, read_table, read_tables, read_vectors
+from schemas.tables import metadata, open_parquet, read_features, read_table, read_tables
 from transforms.fusion.splitting import Splits
 
 
@@ -47,14 +46,12 @@ class Joined:
 
     def features(self, name: str) -> np.ndarray:
         """float32[n, d] of one modality; rows where it is missing hold arbitrary numbers."""
-        return self._in_order(name, read_vectors(self._path(name), "features"))
+        return self._in_order(name, read_features(self._path(name)))
 
     def all_features(self) -> dict[str, np.ndarray]:
         """`features` of every modality, read at once where they are remote."""
         names = [modality.name for modality in self.plan.modalities]
-        read = storage.side_by_side(
-            partial(read_vectors, column="features"), map(self._path, names)
-        )
+        read = storage.side_by_side(read_features, map(self._path, names))
         return {n: self._in_order(n, values) for n, values in zip(names, read, strict=True)}
 
     def _path(self, name: str) -> str:
@@ -72,7 +69,7 @@ class Joined:
     def present_features(self, name: str, rows: np.ndarray) -> np.ndarray:
         """float32[k, d] of one modality in those of the bool[n] rows that have it."""
         index = self.index[name][rows]
-        return read_vectors(self._path(name), "features")[index[index >= 0]]
+        return read_features(self._path(name))[index[index >= 0]]
 
 
 def feature_names(plan: Plan, name: str) -> list[str]:
