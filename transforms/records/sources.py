@@ -187,7 +187,7 @@ def read_part(source: SourcePlan, part: Part, max_rows: int = MAX_ROWS) -> Itera
         yield from (rows.slice(start, max_rows) for start in range(0, len(rows), max_rows))
         return
     for found in _found(source, part):
-        for some in found.pieces(max_rows):
+        for some in _pieces(found, max_rows):
             yield pa.Table.from_arrays(arrays_of(some, source, part.file), schema=schema)
 
 
@@ -198,6 +198,19 @@ def _found(source: SourcePlan, part: Part) -> Iterator[Found]:
     return (
         json_lines.read(file, source) if source.format == "jsonl" else delimited.read(file, source)
     )
+
+
+def _pieces(found: Found, size: int) -> Iterator[Found]:
+    """The same rows, at most `size` at a time: what is not looked at need not be converted."""
+    for start in range(0, len(found.rows), size):
+        stop = start + size
+        yield Found(
+            found.rows[start:stop],
+            {name: column.slice(start, size) for name, column in found.columns.items()},
+            None if found.key is None else found.key.slice(start, size),
+            None if found.uri is None else found.uri.slice(start, size),
+            {at - start: what for at, what in found.problems.items() if start <= at < stop},
+        )
 
 
 def _bare_files(source: SourcePlan, part: Part, schema: pa.Schema) -> pa.Table:

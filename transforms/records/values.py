@@ -6,7 +6,7 @@ problem (key, then URI, then columns in order) is kept with a message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,21 +58,6 @@ class Found:
         for n, at in enumerate(np.flatnonzero(_mask(wrong)).tolist()):
             message = messages if isinstance(messages, str) else messages[n]
             self.problems.setdefault(at, (kind, message))
-
-    def pieces(self, size: int) -> Iterator[Found]:
-        """The same in pieces of at most `size` rows."""
-        if len(self.rows) <= size:
-            yield self
-            return
-        for start in range(0, len(self.rows), size):
-            places = range(start, start + size)
-            yield Found(
-                self.rows[start : start + size],
-                {name: column.slice(start, size) for name, column in self.columns.items()},
-                None if self.key is None else self.key.slice(start, size),
-                None if self.uri is None else self.uri.slice(start, size),
-                {at - start: problem for at, problem in self.problems.items() if at in places},
-            )
 
 
 def wanted(source: SourcePlan) -> list[str]:
