@@ -88,6 +88,7 @@ class DealOut(beam.PTransform):
 
     def expand(self, records: dict[str, beam.PCollection]) -> dict[str, beam.PCollection]:
         names = list(records)
+        # Keyed before they are together: a map after a Flatten is a stage of its own.
         keyed = (
             branch
             | f"{name}: by bucket"

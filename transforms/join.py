@@ -39,6 +39,7 @@ class JoinBuckets(beam.PTransform):
         self.plan = plan
 
     def expand(self, receipts: dict[str, beam.PCollection]) -> beam.PCollection:
+        # Keyed before they are together: a map after a Flatten is a stage of its own.
         keyed = (
             branch
             | f"{name}: by bucket"
