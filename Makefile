@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests are processes that wait for each other's files: one a core is best. Who has no more tests takes some of another's.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 SPREAD := -n $(JOBS) --dist worksteal
-# Tests start hundreds of processes: where nothing compiled may be kept, each compiles all of this anew, for 0.3 s.
+# Tests start hundreds of processes: where nothing compiled may be kept, each compiles all of this anew.
 unexport PYTHONDONTWRITEBYTECODE
 S3PROXY := $(if $(shell command -v java),$(if $(shell command -v mvn),.cluster/s3proxy.jar))
 

@@ -72,7 +72,7 @@ def worker_count(options: RunnerOptions) -> int:
 
 CLIENTS = ("apache_beam.io.gcp.bigquery", "bson")
 """What Beam imports if it can, for sources and sinks that no run of ours has: clients of Google's
-services and of MongoDB, a fifth of the time that its import takes."""
+services and of MongoDB, which take long to import."""
 
 
 @contextmanager
