@@ -32,7 +32,6 @@ ADDED = {
     "pca 64 of hog": ["fuse.scale=standard", "join.missing=mean", "fuse.pca={image: 64}"],
 }
 
-
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 

@@ -35,7 +35,6 @@ SECONDS = st.one_of(st.none(), st.floats(0, 10))
 UNEVEN = """
 import os, sys, time
 import apache_beam as beam
-import pytest
 from pipelines.local_runner import serving
 from pipelines.workers import WorkerPool
 
@@ -156,8 +155,8 @@ def test_a_stopped_deal_has_nothing_left() -> None:
 def test_no_step_of_the_flow_has_state_or_timers(tmp_path: Path) -> None:
     # Local runs do not look for any.
     recipe = write_vectors(tmp_path, {"method": "average", "dimension": 4, "scale": "standard"})
-    recipe_, place = locate_recipe(str(recipe), [])
-    plan = make_plan(recipe_, str(recipe), str(tmp_path / "out"), place).plan
+    loaded, place = locate_recipe(str(recipe), [])
+    plan = make_plan(loaded, str(recipe), str(tmp_path / "out"), place).plan
     pipeline = beam.Pipeline(runner=FnApiRunner())
     os.rmdir(pipeline.local_tempdir)  # made for a run, at whose end it would go
     build(pipeline, plan, "fuse", str(tmp_path))
