@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import logging
 import os
 import re
@@ -143,7 +145,7 @@ def runner(
     log = log_path(plan.output)
     gc.freeze()  # else collections in the workers would copy every page they share
     with scratch_folder(plan.output) as scratch:
-        pool = WorkerPool(count * graphs, lambda: _prepare_worker(log), log)
+        pool = WorkerPool(count * graphs, lambda: _prepare_worker(plan, log), log)
         try:
             started()
             args = [a for a in options.args if not a.startswith("--direct_num_workers")]
@@ -240,14 +242,29 @@ def job_id(result: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _prepare_worker(log: str) -> None:
-    """Set up a forked worker: it logs to the file, and nothing to the terminal."""
+_WORKERS_ALONE = {
+    "image": ("transforms.extractors.image.decoding",),
+    "audio": ("transforms.extractors.audio.decoding", "scipy.sparse"),
+    "video": ("transforms.extractors.video.decoding",),
+}
+"""What workers import that the launcher has no use for, by kind."""
+
+
+def _prepare_worker(plan: Plan, log: str) -> None:
+    """Set up a forked worker: it logs to the file, and nothing to the terminal.
+
+    It has time for imports, as the launcher builds the graph meanwhile.
+    """
     gc.enable()
     root = logging.getLogger()
     handler = logging.FileHandler(log, encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     root.handlers[:] = [handler]
     sys.stdout = sys.stderr
+    for kind in {modality.recipe.kind for modality in plan.modalities}:
+        for module in _WORKERS_ALONE.get(kind, ()):
+            with contextlib.suppress(ImportError):  # said where it is used
+                importlib.import_module(module)
 
 
 _DATA_ERROR = re.compile(r"DataError: (.+?)(?: \[while running .*\])?$", re.MULTILINE)

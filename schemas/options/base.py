@@ -37,7 +37,11 @@ class Options(BaseModel):
     """Base of every recipe model: unknown fields are errors, values cannot change."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
+        defer_build=True,  # of models that others hold, only these are needed
     )
 
     @model_validator(mode="before")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import scipy.sparse
 
 from schemas.options.audio import MelOptions
 from transforms.extractors.audio.over_time import FLOOR, windows
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 RANGE = 80.0  # dB under a recording's loudest band at which its spectrum ends, as in librosa
 ROWS = cv2.DFT_ROWS  # each row by itself: real 0, real 1, imaginary 1, real 2, and so on
@@ -18,9 +21,7 @@ _BYTES_AT_ONCE = 1 << 18  # windows and their spectra stay in the processor's ca
 
 
 @functools.lru_cache(maxsize=8)
-def mel_filters(
-    rate: float, window: int, bands: int, low: float, high: float
-) -> scipy.sparse.csr_array:
+def mel_filters(rate: float, window: int, bands: int, low: float, high: float) -> csr_array:
     """Triangles on Slaney's mel scale, each of area 1: float32[bands, window // 2 + 1], sparse.
 
     Kept sparse for speed, and so that sums do not depend on the threads and kernels of a BLAS.
@@ -28,6 +29,8 @@ def mel_filters(
     References:
         Slaney: Auditory toolbox, version 2. Interval Research, Technical Report 1998-010.
     """
+    from scipy.sparse import csr_array  # takes a while, and only workers need it
+
     step = np.log(6.4) / 27  # linear below 1000 Hz = 15 mel, logarithmic above
 
     def mel(hz: float) -> float:
@@ -39,7 +42,7 @@ def mel_filters(
     left, middle, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     rising, falling = (hertz - left) / (middle - left), (right - hertz) / (right - middle)
     triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (right - left)
-    return scipy.sparse.csr_array(triangles.astype(np.float32))
+    return csr_array(triangles.astype(np.float32))
 
 
 @functools.lru_cache(maxsize=8)
