@@ -194,6 +194,8 @@ def _is_all_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
     """
     if not is_done(plan, upto, old, new):
         return False
+    if not storage.exists(Layout(plan.output, plan.buckets).report):
+        write_report(plan)
     _check_dead_letters(plan)
     ERR.print("Nothing to do: all is done, from the same recipe and inputs.")
     print_summary(plan, upto, OUT)

@@ -26,7 +26,7 @@ from schemas.receipts import Receipt, fingerprint
 from schemas.recipe import TARGET, PayloadModality
 from schemas.tables import has_payload, read_table
 from transforms.extractors.base import BadRecord
-from transforms.extractors.extracting import extract_identity
+from transforms.extractors.extracting import extract_identity, rounds
 from transforms.fusion.fusing import networks_folder
 from transforms.records.payloads import FILE_PROBLEMS, examine, locate
 
@@ -120,22 +120,30 @@ def is_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
     if any(old.inputs.get(step) != new.inputs[step] for step in steps_of(plan, upto)):
         return False
     layout = Layout(plan.output, plan.buckets)
-    first, single = [], []  # of a file a bucket, the first; and those there is one of
+    # Of a file a bucket, the first; and those there is one of.
+    first, single = [], [layout.audit]
     for step in steps_of(plan, upto):
         kind, _, name = step.partition("/")
         if kind == "ingest":
             first += [layout.records(name, 0), layout.receipt("ingest", name, 0)]
         elif kind == "extract":
             first += [layout.features(name, 0), layout.receipt("extract", name, 0)]
+            if plan.fitted is None and rounds(plan.modality(name)):
+                single.append(layout.fitted(f"{name}.npz"))
         elif kind == "fuse":
             first += [layout.fused(0), layout.receipt("fuse", FUSED, 0)]
             if plan.fitted is not None:
                 first.append(layout.predictions(0))
-            elif needs_choice(plan.recipe.fuse):
+                continue
+            single.append(layout.fitted("fusion.json"))
+            if needs_choice(plan.recipe.fuse):
                 single.append(layout.strategy)
         else:
-            single.append(layout.metrics)
-    if not all(map(storage.exists, single)) or not all_there(layout, map(storage.parent, first)):
+            single += [layout.metrics, layout.model]
+            single.append(layout.at("predictions", "predictions.parquet"))
+    if not all(storage.side_by_side(storage.exists, single)):
+        return False
+    if not all_there(layout, map(storage.parent, first)):
         return False
     return all(_payloads_unchanged(plan, m) for m in plan.modalities)
 

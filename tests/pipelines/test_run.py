@@ -192,6 +192,8 @@ def test_deleted_files_are_made_again(copy: Path) -> None:
     before = hashes(copy / "output")
     for name in ("features/note", "fused"):
         next((copy / "output" / name).glob("*.parquet")).unlink()
+    for name in ("report", "fitted"):
+        shutil.rmtree(copy / "output" / name)
     scratch = copy / "output/scratch"  # what a killed run's workers wanted to pass on
     assert not scratch.exists()
     scratch.mkdir()
@@ -199,6 +201,11 @@ def test_deleted_files_are_made_again(copy: Path) -> None:
     must(*run)
     assert not scratch.exists()
     assert hashes(copy / "output") == before
+    report = copy / "output/report/index.html"
+    assert (page := report.read_bytes())
+    report.unlink()
+    assert "Nothing to do" in must(*run).stderr
+    assert report.read_bytes() == page
 
 
 def test_another_recipe_leaves_nothing_of_the_old_one(copy: Path) -> None:
