@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from pipelines.planning import Checked, make_plan
-from pipelines.resume import read_state
+from pipelines.resume import learnt_files, read_state
 from pipelines.training import chosen_strategy
 from schemas import storage
 from schemas.layout import Layout
@@ -90,11 +88,11 @@ def plan_prediction(
     if problems:
         raise RecipeError(problems)
 
-    fitted = fingerprint(*_learnt(layout, old))
     known = {m.name: m for m in plan.modalities}
     modalities = tuple(
         known.get(name) or _nothing_of(name, old, state.extract[name]) for name in old.modalities
     )
+    fitted = fingerprint(*_learnt(layout, modalities))
     parts = dict(plan.fingerprints)
     for modality in modalities:
         name = modality.name
@@ -120,20 +118,25 @@ def _same_folder(one: str, other: str) -> bool:
     return one == other
 
 
-def _learnt(layout: Layout, old: Recipe) -> Iterator[bytes]:
-    """All files that predictions depend on, which the files themselves and the recipe name."""
-    model = storage.read_bytes(layout.model)
-    yield model
-    for head in json.loads(model)["heads"]:
-        yield storage.read_bytes(layout.at("model", head["file"]))
-    fusion = storage.read_bytes(layout.fitted("fusion.json"))
-    yield fusion
-    if "network" in (meta := json.loads(fusion)):  # of a deep one
-        yield storage.read_bytes(layout.at(meta["network"]))
-    for name in (*(f"{name}.npz" for name in old.modalities), "fusion.npz"):
-        # Of a modality whose extractors learn nothing there is no file, nor arrays of a network.
-        with contextlib.suppress(FileNotFoundError):
-            yield storage.read_bytes(layout.fitted(name))
+def _learnt(layout: Layout, modalities: Iterable[ModalityPlan]) -> Iterator[bytes]:
+    """All files that predictions depend on.
+
+    Raises:
+        RecipeError: if one is missing.
+    """
+
+    def read(path: str) -> bytes:
+        try:
+            return storage.read_bytes(path)
+        except FileNotFoundError:
+            raise RecipeError(
+                [
+                    f"{layout.root} lacks {layout.relative(path)}, which predictions need: run its "
+                    "recipe again, which makes it anew"
+                ]
+            ) from None
+
+    return map(read, learnt_files(layout, modalities, "train"))
 
 
 def _nothing_of(name: str, old: Recipe, extract: dict) -> ModalityPlan:

@@ -9,7 +9,7 @@ recipes never stand side by side. Where only inputs changed, each bucket decides
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -128,24 +128,48 @@ def is_done(plan: Plan, upto: str, old: State | None, new: State) -> bool:
             first += [layout.records(name, 0), layout.receipt("ingest", name, 0)]
         elif kind == "extract":
             first += [layout.features(name, 0), layout.receipt("extract", name, 0)]
-            if plan.fitted is None and rounds(plan.modality(name)):
-                single.append(layout.fitted(f"{name}.npz"))
         elif kind == "fuse":
             first += [layout.fused(0), layout.receipt("fuse", FUSED, 0)]
             if plan.fitted is not None:
                 first.append(layout.predictions(0))
-                continue
-            single.append(layout.fitted("fusion.json"))
-            if needs_choice(plan.recipe.fuse):
+            elif needs_choice(plan.recipe.fuse):
                 single.append(layout.strategy)
         else:
-            single += [layout.metrics, layout.model]
-            single.append(layout.at("predictions", "predictions.parquet"))
+            single += [layout.metrics, layout.at("predictions", "predictions.parquet")]
+    if plan.fitted is None:
+        try:
+            single += learnt_files(layout, plan.modalities, upto)
+        except FileNotFoundError:
+            return False
     if not all(storage.side_by_side(storage.exists, single)):
         return False
     if not all_there(layout, map(storage.parent, first)):
         return False
     return all(_payloads_unchanged(plan, m) for m in plan.modalities)
+
+
+def learnt_files(layout: Layout, modalities: Iterable[ModalityPlan], upto: str) -> Iterator[str]:
+    """Files of an output that hold what the steps up to one have learnt.
+
+    Some are named in others.
+
+    Raises:
+        FileNotFoundError: if one that names others is missing.
+    """
+    if upto == "ingest":
+        return
+    for modality in modalities:
+        if rounds(modality):
+            yield layout.fitted(f"{modality.name}.npz")
+    if upto == "extract":
+        return
+    yield layout.fitted("fusion.json")
+    meta = json.loads(storage.read_bytes(layout.fitted("fusion.json")))
+    yield layout.at(meta["network"]) if "network" in meta else layout.fitted("fusion.npz")
+    if upto == "train":
+        yield layout.model
+        for head in json.loads(storage.read_bytes(layout.model))["heads"]:
+            yield layout.at("model", head["file"])
 
 
 def all_there(layout: Layout, folders: Iterable[str]) -> bool:

@@ -35,8 +35,9 @@ class Status:
     Attributes:
         output: folder or URL.
         state: running, done, failed or interrupted, as the launcher said last; lost: the launcher
-            has ended without a word; unfinished: no job is known, and something is left to do.
-        cause: why it failed, or what makes it `lost`.
+            has ended without a word; unfinished: something is left to do, and no job is known, or
+            the last one had done it.
+        cause: why it failed, or what makes it `lost` or `unfinished`.
         job: the last one, or None.
         steps: in the order of the flow.
         trained: whether the model is there; None where the job does not train.
@@ -89,9 +90,11 @@ def _steps_of(state: State | None) -> list[tuple[str, str]]:
 
 
 def _state(job: Job | None, steps: list[Step], trained: bool | None) -> tuple[str, str]:
+    all_there = all(step.done >= step.total for step in steps) and trained is not False
     if job is None:
-        all_there = all(step.done >= step.total for step in steps) and trained is not False
         return ("done" if all_there else "unfinished"), ""
+    if job.state == "done" and not all_there:
+        return "unfinished", "it was done, but files are missing; the same command makes them again"
     if job.state == "running" and not job.alive:
         return "lost", (
             f"the launcher, process {job.pid} on {job.host}, gave its last sign of life at "

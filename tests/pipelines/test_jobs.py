@@ -182,6 +182,14 @@ def test_status_without_a_job_is_told_from_the_receipts(copy: Path) -> None:
     assert (sound["done"], sound["total"]) == (6, 16)
 
 
+def test_an_output_that_lacks_files_is_not_done(copy: Path) -> None:
+    assert status(copy / "output")["state"] == "done"
+    (copy / "output/report/metrics.json").unlink()
+    found = status(copy / "output")
+    assert (found["state"], found["trained"]) == ("unfinished", False)
+    assert "the same command makes them again" in found["cause"]
+
+
 def test_a_launcher_on_another_machine_is_alive_as_long_as_it_says_so(tmp_path: Path) -> None:
     elsewhere = Job("a-1", host="elsewhere", pid=1)
     (tmp_path / "job.json").write_text(json.dumps(asdict(elsewhere)))

@@ -354,6 +354,15 @@ def test_predictions_need_a_trained_model(finished: Path, tmp_path: Path) -> Non
     )
 
 
+def test_predictions_need_all_that_was_learnt(copy: Path) -> None:
+    for name in ("fitted/fusion.json", "fitted/note.npz"):
+        (copy / "output" / name).unlink()
+        args = ("--recipe", copy / "recipe.yaml", "--to", copy / "out")
+        done = sensorium("predict", copy / "output", *args)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"{copy / 'output'} lacks {name}, which predictions need")
+
+
 def test_the_report_names_files_that_are_there(finished: Path) -> None:
     page = (finished / "output/report/index.html").read_text()
     named = re.findall(rf"<code>({re.escape(str(finished))}[^<]*)</code>", page)
