@@ -37,13 +37,33 @@ def log_path(output: str) -> str:
     return os.path.abspath("sensorium.log")
 
 
+class LogFile(logging.FileHandler):
+    """A log file that lacks what cannot be written, as where the disk is full.
+
+    The cause that a run ends with says it, without what logging prints of each record.
+    """
+
+    def __init__(self, path: str, mode: str) -> None:
+        super().__init__(path, mode=mode, encoding="utf-8")
+        self.setFormatter(logging.Formatter(LOG_FORMAT))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Print an error, unless it is of the file."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def logging_to(path: str) -> Iterator[None]:
     """Send what Beam, its threads and Python's warnings say to a file, not to the terminal."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     root = logging.getLogger()
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler = LogFile(path, "w")
     before = root.handlers[:], root.level, threading.excepthook
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -256,10 +276,7 @@ def _prepare_worker(plan: Plan, log: str) -> None:
     It has time for imports, as the launcher builds the graph meanwhile.
     """
     gc.enable()
-    root = logging.getLogger()
-    handler = logging.FileHandler(log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    root.handlers[:] = [handler]
+    logging.getLogger().handlers[:] = [LogFile(log, "a")]
     sys.stdout = sys.stderr
     for kind in {modality.recipe.kind for modality in plan.modalities}:
         for module in _WORKERS_ALONE.get(kind, ()):
@@ -271,6 +288,7 @@ _DATA_ERROR = re.compile(r"DataError: (.+?)(?: \[while running .*\])?$", re.MULT
 _STORAGE_ERROR = re.compile(r"StorageError: (.+?)(?: \[while running .*\])?$", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^([\w.]*(?:Error|Exception|Died|Exit\w*)\b.*)$", re.MULTILINE)
 _BY_JOB_SERVER = re.compile(r"^RuntimeError: Pipeline \S+ failed in state \w+: ")
+_WRAPPED = re.compile(r"^RuntimeError: (?=[\w.]+(?:Error|Exception): )")  # by Beam, with the step
 _WHERE = re.compile(r"\[while running '([^']*)'\]")
 
 
@@ -289,7 +307,7 @@ def cause_of(error: BaseException) -> Exception:
     lines = _LAST_ERROR.findall(text)
     first = text.strip().partition("\n")[0]
     cause = lines[-1] if lines else f"{type(error).__name__}: {first}".removesuffix(": ")
-    cause = _BY_JOB_SERVER.sub("", cause)
+    cause = _WRAPPED.sub("", _BY_JOB_SERVER.sub("", cause))
     where = _WHERE.search(cause)
     cause = _WHERE.sub("", cause).strip()
     return RunFailed(f"{cause} (in step {where.group(1)!r})" if where else cause)

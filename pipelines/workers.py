@@ -9,6 +9,7 @@ asks for them. A worker that dies ends the run: FnApiRunner itself would wait fo
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import socket
@@ -117,6 +118,28 @@ class WorkerPool:
                 time.sleep(0.002)  # they have been killed
 
 
+class Unfailing(io.TextIOBase):
+    """Standard error that leaves out what cannot be written, as where the disk is full.
+
+    Beam prints an error before it tells the runner. If that failed, the runner would never hear
+    of it, and wait for ever.
+    """
+
+    def fileno(self) -> int:
+        """That of standard error."""
+        return 2
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write what can be, at once."""
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode(errors="backslashreplace"))
+        return len(text)
+
+
 def _serve(channel: socket.socket, prepare: Callable[[], None], log: str | None) -> None:
     """Life of a worker process; does not return."""
     status = 1
@@ -126,6 +149,7 @@ def _serve(channel: socket.socket, prepare: Callable[[], None], log: str | None)
         if log is not None:
             with open(log, "ab", buffering=0) as file:
                 os.dup2(file.fileno(), 2)
+            sys.stderr = Unfailing()
         prepare()
         order = channel.makefile().readline()
         if order:

@@ -170,6 +170,12 @@ def test_a_failing_step_is_one_line_and_a_log(copy: Path) -> None:
     assert str(log) in last
     assert "out of luck" in log.read_text()
     assert "Traceback" in log.read_text()
+    # The same where nothing can be written to the log.
+    log.unlink()
+    log.symlink_to("/dev/full")
+    done = sensorium("run", "recipe.yaml", "--to", "output", cwd=copy, timeout=60)
+    assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (1, last)
+    assert "Traceback" not in done.stderr
 
 
 def test_a_worker_that_dies_ends_the_run(copy: Path) -> None:
