@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -58,6 +59,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "huge.png").write_bytes(png(30_000, 30_000))
     (tmp_path / "text.wav").write_text("This is no recording.")
     (tmp_path / "empty.png").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.png")
     images += [
         "missing,nowhere.png",
         "truncated,truncated.png",
@@ -65,6 +67,8 @@ def folder(tmp_path: Path) -> Path:
         "empty_file,empty.png",
         ",0.png",
         "no_path,",
+        "pipe,pipe.png",
+        "null,a\0b.png",
     ]
     sounds += ["not_audio,text.wav"]
     numbers += [
@@ -133,6 +137,8 @@ def test_each_bad_record_has_its_fate(folder: Path, payload: str) -> None:
         ("image", "extract", "empty_file"): "empty",
         ("image", "ingest", None): "bad_key",
         ("image", "ingest", "no_path"): "missing_uri",
+        ("image", "ingest", "pipe"): "unreadable_file",
+        ("image", "ingest", "null"): "missing_file",
         ("audio", "extract", "not_audio"): "unreadable",
         ("table", "ingest", "infinite"): "infinite",
         ("table", "ingest", "word"): "not_a_number",
@@ -151,7 +157,7 @@ def test_each_bad_record_has_its_fate(folder: Path, payload: str) -> None:
     kinds = [kind for file in files for kind in pq.read_table(file)["kind"].to_pylist()]
     # A null key, a floating-point key, and a line that is no JSON.
     assert sorted(kinds) == ["bad_key", "bad_key", "malformed_row"]
-    assert dead == {"image": 6, "audio": 1, "text": 3, "table": 3 + len(ABSURD)}
+    assert dead == {"image": 8, "audio": 1, "text": 3, "table": 3 + len(ABSURD)}
 
 
 def test_what_is_missing_or_empty_is_kept(folder: Path) -> None:
@@ -190,7 +196,7 @@ def test_too_many_dead_letters_fail_the_run_and_keep_what_was_done(folder: Path)
     run = ["run", folder / "recipe.yaml", "--to", folder / "output"]
     done = sensorium(*run, "--set", "max_dead_letters=0.05")
     assert done.returncode == 1
-    assert "image: 6 of 36 rows (16.7%) became dead letters" in done.stderr
+    assert "image: 8 of 38 rows (21.1%) became dead letters" in done.stderr
     assert "Traceback" not in done.stderr
     again = sensorium(*run)
     assert again.returncode == 0
@@ -204,7 +210,7 @@ def test_duplicate_keys_stop_the_run_and_say_how_to_choose(folder: Path) -> None
     done = sensorium(*run)
     assert done.returncode == 1
     line = done.stderr.strip().splitlines()[-1]
-    assert "image: key 'k3' has several rows (images.csv row 3; images.csv row 36)" in line
+    assert "image: key 'k3' has several rows (images.csv row 3; images.csv row 38)" in line
     assert "modalities.image.duplicates" in line
     assert "Traceback" not in done.stderr
     third, fourth = (cv2.imread(str(folder / f"{i}.png"), 0) for i in (3, 4))

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from itertools import chain, pairwise
+from stat import S_ISREG
 from typing import NamedTuple
 
 import numpy as np
@@ -67,10 +68,14 @@ def examine(paths: Sequence[str], max_bytes: int) -> tuple[list[BadRecord | None
                 bad = _failure(path, FileNotFoundError())
             except OSError as error:
                 bad = _failure(path, error)
+            except ValueError as error:  # a null character
+                bad = BadRecord("missing_file", f"{path!r} is no path: {error}")
             else:
                 one = found.st_size, found.st_mtime_ns
                 if found.st_size > max_bytes:
                     bad = _too_large(path, found.st_size, max_bytes)
+                elif not S_ISREG(found.st_mode):  # a pipe would be waited for for ever
+                    bad = BadRecord("unreadable_file", f"{path} is no regular file")
         wrong.append(bad)
         state.append(one)
     return wrong, np.array(state, "<i8").reshape(-1, 2)
