@@ -261,10 +261,14 @@ def _check_output(
                 return
     storage.reach(output)
     kind = storage.kind(output)
-    if kind is not None:
-        if kind == "file":
-            problems.add(f"the output {output} is a file: choose a folder with --to")
-        elif not storage.exists(Layout(output, 1).state) and _others(output):
+    if kind == "file":
+        problems.add(f"the output {output} is a file: choose a folder with --to")
+    elif kind is None and (above := _file_above(output)):
+        problems.add(
+            f"the output {output} would be below {above}, which is a file: choose a folder with --to"
+        )
+    elif kind is not None:
+        if not storage.exists(Layout(output, 1).state) and _others(output):
             problems.add(
                 f"the output folder {output} holds other files: choose another with --to, "
                 "or empty it"
@@ -275,6 +279,14 @@ def _check_output(
                 notes.append(
                     f"{output} holds the output of recipe {last.name!r}, whose place a run takes"
                 )
+
+
+def _file_above(output: str) -> str | None:
+    """The file that a local path leads through, as if it were a folder."""
+    path = storage.local(output) if storage.is_local(output) else ""
+    while path and not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path if os.path.isfile(path) else None
 
 
 def _others(output: str) -> set[str]:

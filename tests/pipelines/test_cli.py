@@ -118,6 +118,9 @@ def test_an_output_that_is_an_input_is_a_file(copy: Path) -> None:
     done = sensorium("validate", copy / "recipe.yaml", "--to", copy / "images.csv")
     assert done.returncode == 2
     assert "images.csv is a file: choose a folder" in done.stderr
+    done = sensorium("run", copy / "recipe.yaml", "--to", copy / "images.csv/output")
+    assert done.returncode == 2
+    assert f"would be below {copy / 'images.csv'}, which is a file" in done.stderr
 
 
 def test_another_recipe_in_its_place_is_noted(copy: Path) -> None:
