@@ -318,6 +318,9 @@ def _widths(
                 widths[column] = math.prod(map(int, shape[1].split(",")))
             else:
                 problems.add(f"column {column!r} has no value to tell its length", *where)
+            if widths.get(column) == 0:
+                words = f"the first list of column {column!r} is empty: a vector has numbers"
+                problems.add(words, *where)
     return widths
 
 

@@ -265,7 +265,8 @@ def _check_output(
         problems.add(f"the output {output} is a file: choose a folder with --to")
     elif kind is None and (above := _file_above(output)):
         problems.add(
-            f"the output {output} would be below {above}, which is a file: choose a folder with --to"
+            f"the output {output} would be below {above}, which is a file: choose "
+            "a folder with --to"
         )
     elif kind is not None:
         if not storage.exists(Layout(output, 1).state) and _others(output):

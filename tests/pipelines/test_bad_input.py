@@ -266,6 +266,13 @@ class Lengths(Extractor):
     assert len(bad) == GOOD // 3
     assert {letter["kind"] for letter in bad} == {"extractor_error"}
     assert "I do not like this one" in bad[0]["message"]
+    # One that gives nothing: Arrow divides by the number of dimensions.
+    (folder / "mine.py").write_text(
+        (folder / "mine.py").read_text().replace('return ["length"]', "return []")
+    )
+    done = sensorium(*run, cwd=folder)
+    assert done.returncode == 1
+    assert "text: its extractors give no numbers" in done.stderr.splitlines()[-1]
 
 
 def test_conflicting_labels_stop_the_run(folder: Path) -> None:

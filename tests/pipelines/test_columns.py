@@ -209,6 +209,9 @@ def test_a_type_tells_the_length_of_lists_where_no_row_does(tmp_path: Path) -> N
     none["any"] = pa.array([], pa.list_(pa.float32()))
     pq.write_table(pa.table({**rows, **none}), tmp_path / "facts.parquet")
     assert refused(path).endswith("column 'any' has no value to tell its length")
+    rows = {"key": ["a"], "label": ["x"], "any": pa.array([[]], pa.list_(pa.float32()))}
+    pq.write_table(pa.table(rows), tmp_path / "facts.parquet")
+    assert refused(path).endswith("list of column 'any' is empty: a vector has numbers")
 
 
 def test_labels_that_hardly_repeat_are_noted(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Keys and their hash."""
 
 import itertools
+import uuid
 
 import numpy as np
 import pyarrow as pa
@@ -184,6 +185,18 @@ def test_canonical_text_that_only_claims_to_be_utf8():
     keys, problems = canonical_keys(claimed)
     assert keys.to_pylist() == ["a", None]
     assert problems.to_pylist() == [None, "the key is not UTF-8 text"]
+
+
+def test_canonical_uuids():
+    ids = [None, *(uuid.UUID(int=i << 120 | i) for i in (0, 1, 0xAB, 0xFF)), None]
+    stored = pa.array([one and one.bytes for one in ids], pa.binary(16))
+    column = pa.ExtensionArray.from_storage(pa.uuid(), stored)
+    chunks = pa.chunked_array([column.slice(2), column[:0], column])
+    for found in (column, column.slice(1, 3), column[:0], chunks):
+        keys, problems = canonical_keys(found)
+        expected = found.to_pylist()
+        assert keys.to_pylist() == [one and str(one) for one in expected]
+        assert problems.to_pylist() == [None if one else "the key is null" for one in expected]
 
 
 def test_canonical_dictionaries_chunks_and_slices():

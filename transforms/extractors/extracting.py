@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.arrays import below, load_arrays, prefixed, save_arrays
+from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.plan import ModalityPlan, Plan
 from schemas.receipts import Receipt, fingerprint, once
@@ -215,6 +216,9 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
     Returns:
         The receipt, with counts records, features, pooled, dead_letters: pooled is how many
         rows went into another row of the same key.
+
+    Raises:
+        DataError: if the extractors give no numbers at all.
     """
     modality = plan.modality(records.modality)
     layout = Layout(plan.output, plan.buckets)
@@ -230,6 +234,11 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
             if extractor.rounds:
                 extractor.load(below(name, arrays))
         names, slices = feature_names(extractors)
+        if not names:
+            raise DataError(
+                f"{modality.name}: its extractors give no numbers, so it has no features: choose "
+                "others, or leave it out"
+            )
         pooled = Pooled(modality.recipe.duplicates, len(names), records.counts["records"])
         letters: list[pa.Table] = []
         seen = 0

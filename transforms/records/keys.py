@@ -8,6 +8,7 @@ platform, so a key's bucket is the same everywhere and for ever: it is part of t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -86,7 +87,7 @@ def canonical_keys(column: Column) -> tuple[pa.Array, pa.Array]:
     """Keys as text, and what is wrong with those that cannot be one.
 
     Text is taken as it is, integers are written in decimal, booleans as `true` and `false`,
-    and binary values must be UTF-8. Dictionaries are decoded.
+    UUIDs in their usual notation, and binary values must be UTF-8. Dictionaries are decoded.
 
     Returns:
         string[n], null where unusable, and string[n], the problem or null.
@@ -118,13 +119,26 @@ def canonical_keys(column: Column) -> tuple[pa.Array, pa.Array]:
 
 
 def one_array(column: Column) -> pa.Array:
-    """A column as a single array, dictionaries decoded, extension types as they are stored."""
+    """A column as one array: dictionaries decoded, UUIDs as text, other types as stored."""
     if isinstance(column, pa.ChunkedArray):
         chunks = column.chunks or [pa.array([], column.type)]
         column = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
     if isinstance(column, pa.ExtensionArray):
-        column = column.storage
+        uuids = column.type.extension_name == "arrow.uuid"
+        column = _uuid_text(column.storage) if uuids else column.storage
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _uuid_text(stored: pa.Array) -> pa.Array:
+    """UUIDs, binary(16)[n], as in 8f14e45f-ceea-467f-9a3b-1c2d3e4f5a6b: string[n]."""
+    n, bytes_of = len(stored), stored.buffers()[1]
+    digits = bytes(memoryview(bytes_of)[16 * stored.offset :][: 16 * n]).hex().encode()
+    out = np.full((n, 36), ord("-"), np.uint8)
+    for dashes, (start, stop) in enumerate(pairwise((0, 8, 12, 16, 20, 32))):
+        part = np.frombuffer(digits, np.uint8).reshape(n, 32)[:, start:stop]
+        out[:, start + dashes : stop + dashes] = part
+    missing = stored.is_null().to_numpy(zero_copy_only=False)
+    return pa.array(out.view("S36").reshape(n), mask=missing).cast(pa.string())
 
 
 def is_text(kind: pa.DataType) -> bool:
