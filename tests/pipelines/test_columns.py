@@ -125,6 +125,7 @@ def test_options_of_columns_must_fit(folder: Path, options: dict[str, Any], told
     assert f"modalities.facts.extract.columns.{told}" in refused(path)
 
 
+@pytest.mark.slow
 def test_features_of_a_table_of_all_types(folder: Path) -> None:
     options = {"scale": {"share": "rank"}, "hash": {"city": 4}}
     path = recipe(folder, {"path": "facts.parquet"}, extract={"columns": options})

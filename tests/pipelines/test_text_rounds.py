@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 from flows import hashes, must, table, times
 
 from schemas.arrays import load_arrays
@@ -70,6 +71,7 @@ def features(output: Path) -> dict[str, bytes]:
     return dict(zip(rows["key"].to_pylist(), map(np.ndarray.tobytes, values), strict=True))
 
 
+@pytest.mark.slow
 def test_two_rounds_and_an_announced_extractor(tmp_path: Path) -> None:
     recipe, one, two = write(tmp_path), tmp_path / "one", tmp_path / "two"
     path = [tmp_path / "package"]
