@@ -291,8 +291,15 @@ def _file_above(output: str) -> str | None:
 
 
 def _others(output: str) -> set[str]:
-    """What is in a folder beside the files of a job that did not come far."""
-    return set(storage.listed(output)) - {*LOGS, os.path.basename(Layout(output, 1).job)}
+    """What is in a folder beside what a job leaves that did not come far."""
+    layout = Layout(output, 1)
+    found = {name for name in storage.listed(output) if not storage.is_temporary(name)}
+    found -= {*LOGS, os.path.basename(layout.job)}
+    folder = storage.parent(layout.state)
+    below = storage.files_below(folder) if os.path.basename(folder) in found else []
+    if all(storage.is_temporary(os.path.basename(file)) for file in below):
+        found.discard(os.path.basename(folder))
+    return found
 
 
 def _fingerprints(

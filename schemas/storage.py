@@ -251,6 +251,11 @@ def names_in(folder: str, prefixes: Iterable[str] = ("",)) -> Iterator[str]:
                 yield name
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is half written, and is to get another name at its end."""
+    return name.startswith(".") and name.endswith(TEMPORARY)
+
+
 def temporary_below(path: str) -> Iterator[str]:
     """Temporary files that a killed process left in a folder or its sub-folders, and nobody else.
 
@@ -262,7 +267,7 @@ def temporary_below(path: str) -> Iterator[str]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif entry.name.startswith(".") and entry.name.endswith(TEMPORARY):
+                elif is_temporary(entry.name):
                     yield entry.path
 
 

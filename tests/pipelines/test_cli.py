@@ -103,6 +103,13 @@ def test_the_output_must_not_hold_other_files(copy: Path) -> None:
     assert done.returncode == 2
     assert "choose another" in done.stderr
     assert (copy / "other/precious.txt").read_text() == "mine"
+    # What a run leaves that is killed before anything else is nobody's.
+    for name in (".job.json.123.tmp", "receipts/.state.json.123.tmp", "run.log"):
+        (copy / "begun" / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / "begun" / name).touch()
+    must("validate", copy / "recipe.yaml", "--to", copy / "begun")
+    (copy / "begun/receipts/mine.pdf").touch()
+    assert sensorium("validate", copy / "recipe.yaml", "--to", copy / "begun").returncode == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc")
