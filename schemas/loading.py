@@ -227,6 +227,12 @@ def _compose(
         raise RecipeError(
             [f"{where(line, column)}: not valid YAML: the character {hex(error.character)} in it"]
         ) from None
+    except RecursionError:
+        raise RecipeError([f"{name}: is nested too deeply"]) from None
+
+
+MOST_VALUES = 100_000
+"""Most values of a recipe, each counted as often as an alias repeats it."""
 
 
 class _Values:
@@ -251,6 +257,8 @@ class _Values:
     def value(self, node: yaml.Node, loc: Loc) -> Any:
         """A node as text, number, truth value, None, list or dict with text as keys."""
         here = self.places.setdefault(loc, self.where(node.start_mark))
+        if len(self.places) > MOST_VALUES:  # aliases of aliases make of few lines any number
+            raise RecipeError([here.problem(loc, f"is one of more than {MOST_VALUES:,} values")])
         if any(node is one for one in self._open):
             self.problems.append(here.problem(loc, "holds itself, by an alias"))
             return None

@@ -1,5 +1,6 @@
 """Reading recipes: files and stores, YAML's traps, overrides."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import fsspec
@@ -29,6 +30,12 @@ from schemas.recipe import Left
         ("name: &a [*a]\n", "recipe.yaml:1: name.0: holds itself"),
         ("a: &a\n  <<: *a\n", "recipe.yaml:1: a: << needs a mapping"),
         ("a: !!python/name:os.system\n", "recipe.yaml:1: a: the tag !!python/name:os.system"),
+        ("a: " + "[" * 2000 + "]" * 2000, "recipe.yaml: is nested too deeply"),
+        (
+            "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+            + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdef")),
+            "recipe.yaml:1: e.7.8.8.8.9: is one of more than 100,000 values",
+        ),
         ("a: 1\n? [b]\n: 2\n", "recipe.yaml:2: a name before ':' must be text"),
         (
             "a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n",
