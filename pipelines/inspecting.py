@@ -113,14 +113,22 @@ def _columns_or_error(file: str, source: SourcePlan) -> dict[str, str] | OSError
 
 
 def no_column(column: str, known: dict[str, str], source: SourcePlan) -> str:
-    """What to say of a column that is not there."""
-    there = list(known)
+    """What to say of a column, or a pattern, that not all files have; `known` are those they have.
+
+    The first file without it is named.
+    """
+    name, there = source.names[0], list(known)
+    for file, own_name in zip(source.files, source.names, strict=True):
+        own = list(sources.columns_of(file, source.format))
+        if column not in own and not fnmatch.filter(own, column):
+            name, there = own_name, own
+            break
     hint = nearest(column, there) or f"; {opening.nearest(column, there)}"
     if source.format in ("csv", "tsv") and len(there) == 1:
         for delimiter, cure in _DELIMITERS.items():
             if delimiter in there[0]:
                 hint = f", only {there[0]!r}: if {delimiter!r} is between its values, {cure}"
-    return f"{source.names[0]} has no column {column!r}{hint}"
+    return f"{name} has no column {column!r}{hint}"
 
 
 _DELIMITERS = {";": "write the file anew with ','", "\t": "set `format: tsv`"}

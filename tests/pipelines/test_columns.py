@@ -108,6 +108,17 @@ def test_another_delimiter_than_the_comma_is_told(
     assert refused(path).endswith(f"source.key: facts.csv has no column 'key', {told}")
 
 
+def test_the_file_without_a_column_is_named(tmp_path: Path) -> None:
+    for name, columns in (("a", "key,label,x,y"), ("b", "label,y,key,x"), ("c", "key,label,z")):
+        (tmp_path / f"{name}.csv").write_text(f"{columns}\nk{name},l,1,2\n")
+    path = recipe(tmp_path, {"path": "[ab].csv", "columns": {"x": "number"}})
+    assert planned(path).modalities[0].source.columns == {"x": "number"}
+    path = recipe(tmp_path, {"path": "*.csv", "columns": {"x": "number"}})
+    assert "c.csv has no column 'x'; there are: 'key', 'label', 'z'" in refused(path)
+    path = recipe(tmp_path, {"path": "*.csv", "columns": ["[xy]"]}, "vector")
+    assert "c.csv has no column '[xy]'" in refused(path)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),  # after `modalities.facts.extract.columns.`
     [
