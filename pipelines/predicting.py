@@ -75,7 +75,8 @@ def plan_prediction(
     )
     checked = make_plan(merged, recipe_path, output, place)
     plan = checked.plan
-    for modality in plan.modalities:
+    found = [_in_order(m, state.extract[m.name]["columns"]) for m in plan.modalities]
+    for modality in found:
         if fingerprint(extract_identity(modality)) != state.extract[modality.name]["identity"]:
             where = ("modalities", modality.name)
             problems.append(
@@ -88,7 +89,7 @@ def plan_prediction(
     if problems:
         raise RecipeError(problems)
 
-    known = {m.name: m for m in plan.modalities}
+    known = {m.name: m for m in found}
     modalities = tuple(
         known.get(name) or _nothing_of(name, old, state.extract[name]) for name in old.modalities
     )
@@ -116,6 +117,15 @@ def _same_folder(one: str, other: str) -> bool:
     if storage.is_local(one) and storage.is_local(other):
         return os.path.realpath(one) == os.path.realpath(other)
     return one == other
+
+
+def _in_order(modality: ModalityPlan, columns: Iterable[str]) -> ModalityPlan:
+    """A modality with its columns in the order of the trained one's, in which its features lie."""
+    own = modality.source.columns
+    if set(own) != set(columns):
+        return modality
+    source = replace(modality.source, columns={column: own[column] for column in columns})
+    return replace(modality, source=source)
 
 
 def _learnt(layout: Layout, modalities: Iterable[ModalityPlan]) -> Iterator[bytes]:

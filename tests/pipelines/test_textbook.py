@@ -30,13 +30,17 @@ def records(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def write(folder: Path, prefix: str, text: np.ndarray, image: np.ndarray) -> list[str]:
-    """The modalities in files of their own, whose rows are in no common order."""
+    """The modalities in files of their own, whose rows are in no common order.
+
+    Columns are in another order in each pair of files, too.
+    """
     keys = [f"{prefix}{i:03d}" for i in range(len(text))]
     columns = [f"f{i}" for i in range(10)]
+    order = [*columns[:: -1 if prefix == "n" else 1], "key"]
     words = pl.DataFrame(text, schema=columns).with_columns(key=pl.Series(keys))
-    words.sample(fraction=1, shuffle=True, seed=1).write_csv(folder / "text.csv")
+    words.sample(fraction=1, shuffle=True, seed=1)[order].write_csv(folder / "text.csv")
     pixels = pl.DataFrame(image, schema=columns).with_columns(key=pl.Series(keys))
-    pixels.sample(fraction=1, shuffle=True, seed=2).write_parquet(folder / "image.parquet")
+    pixels.sample(fraction=1, shuffle=True, seed=2)[order].write_parquet(folder / "image.parquet")
     return keys
 
 

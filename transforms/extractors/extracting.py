@@ -63,7 +63,7 @@ def extract_identity(modality: ModalityPlan) -> dict:
     recipe["extract"].get("onnx", {}).pop("path", None)
     return {
         "recipe": recipe,
-        "columns": modality.source.columns,
+        "columns": list(modality.source.columns.items()),  # features lie in their order
         "widths": modality.widths,
         "extractors": [identity(extractor) for _, extractor in found],
     }
