@@ -48,7 +48,7 @@ ROWS_PER_BUCKET = 2000
 FEWEST_BUCKETS = 16
 FEWEST_LABELS = 20  # from which it can be told whether they repeat
 MOST_DISTINCT = 0.9  # share of labels above which hardly any repeats
-FORMAT_VERSION = 1  # of records and fused files: to be raised when their content changes
+FORMAT_VERSION = 2  # of records, features and fused files: raised when what is in them changes
 
 
 @dataclass

@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.tables import unpacked_vectors, vectors
+
 ROOT = Path(__file__).resolve().parents[2]
 HIDDEN = Path(__file__).parent / "hidden"
 SAME = ("records", "features", "fused", "fitted", "report/audit.json")
@@ -77,6 +79,10 @@ def times(output: Path, *folders: str) -> dict[str, int]:
 
 
 def table(output: Path, folder: str) -> pa.Table:
-    """All files of a folder as one table."""
+    """All files of a folder as one table; features as lists of numbers."""
     files = sorted((output / folder).rglob("bucket-*.parquet"))
-    return pa.concat_tables([pq.read_table(file) for file in files])
+    found = pa.concat_tables([pq.read_table(file) for file in files])
+    if "features" in found.column_names:
+        lists = vectors(unpacked_vectors(found["features"]))
+        found = found.set_column(found.column_names.index("features"), "features", lists)
+    return found

@@ -14,7 +14,7 @@ from schemas.plan import ModalityPlan, Plan
 from schemas.receipts import Receipt, fingerprint, once
 from schemas.tables import (
     features_schema,
-    vectors,
+    packed_vectors,
     write_table,
 )
 from transforms.extractors import build, feature_names, identity
@@ -228,8 +228,7 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
         extractors = extractors_of(modality)
-        last = rounds(modality)
-        arrays = load_arrays(_fitted_path(plan, modality.name, last)) if fitted else {}
+        arrays = load_arrays(_fitted_layout(plan).fitted(f"{modality.name}.npz")) if fitted else {}
         for name, extractor in extractors:
             if extractor.rounds:
                 extractor.load(below(name, arrays))
@@ -262,7 +261,7 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
 
         path = layout.features(modality.name, records.bucket)
         schema = features_schema(names, slices)
-        table = pa.table([keys, vectors(matrix)], schema=schema)
+        table = pa.table([keys, packed_vectors(matrix)], schema=schema)
         files = {path: write_table(path, [table], schema)}
         dead_path = layout.dead_letters("extract", modality.name, records.bucket)
         dead, dead_files = write_dead_letters(dead_path, letters)
@@ -279,10 +278,15 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
 
 def _fitted_path(plan: Plan, name: str, number: int) -> str:
     """What a round has learnt: of the last it is what `transform` needs, and stays."""
-    layout = Layout(plan.fitted or plan.output, plan.buckets)
+    layout = _fitted_layout(plan)
     if number < rounds(plan.modality(name)):
         return layout.at("statistics", name, f"round-{number}.npz")
     return layout.fitted(f"{name}.npz")
+
+
+def _fitted_layout(plan: Plan) -> Layout:
+    """Where the fitted extractors are: of new records, the output they were trained in."""
+    return Layout(plan.fitted or plan.output, plan.buckets)
 
 
 def transform_batch(
