@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from schemas import storage
@@ -57,7 +57,7 @@ class Receipt:
 
     def to_bytes(self) -> bytes:
         """JSON, for the file."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1).encode()
+        return canonical(vars(self))
 
 
 def read_receipt(root: str, path: str, expected: str) -> tuple[Receipt | None, bool]:

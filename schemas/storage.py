@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -150,7 +151,7 @@ def _read_or_error(path: str, most: int) -> bytes | OSError:
 
 @contextlib.contextmanager
 def making(path: str) -> Iterator[str]:
-    """Give an empty local file, which is whole at `path` when the block ends well.
+    """Give the name of a local file to write, which is whole at `path` when the block ends well.
 
     When the block fails it is gone, and what was at `path` is still there.
     """
@@ -158,11 +159,10 @@ def making(path: str) -> Iterator[str]:
         path = local(path)
         folder, name = os.path.split(path)
         os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=TEMPORARY, dir=folder)
-        os.close(handle)
+        # A name of its own, as others may write the same file at the same time, on any machine.
+        temporary = os.path.join(folder, f".{name}.{secrets.token_hex(6)}{TEMPORARY}")
         try:
             yield temporary
-            os.chmod(temporary, 0o666 & ~_UMASK)
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -173,15 +173,6 @@ def making(path: str) -> Iterator[str]:
         yield file.name
         with stores.told(path):
             stores.client(path).put_file(file.name, path)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()
 
 
 def write_bytes(path: str, data: bytes) -> None:

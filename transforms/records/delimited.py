@@ -46,7 +46,8 @@ def sample(file: str, format: str, n: int) -> pa.Table:
     with open_file(file) as stream, readable(file, format.upper()):
         names = _header(file, format, stream)
         schema = pa.schema([(name, pa.string()) for name in names])
-        reader = _open(stream, format, names, names, lambda row: "skip")
+        marked = _Marked(stream, _end_mark(format, names))
+        reader = _open(marked, format, names, names, lambda row: "skip")
         batches: list[pa.RecordBatch] = []
         for batch in _batches(reader, file):
             batches.append(batch)
@@ -84,16 +85,17 @@ def read(file: str, source: SourcePlan) -> Iterator[Found]:
         needed = wanted(source)
         require(file, needed, names)
         malformed = _Malformed(names, source)
-        reader = _open(stream, source.format, names, needed or names[:1], malformed.take_note)
+        marked = _Marked(stream, _end_mark(source.format, names))
+        reader = _open(marked, source.format, names, needed or names[:1], malformed.take_note)
         start = 0
         for batch in _batches(reader, file):
             numbers = malformed.numbers_of_valid(start, len(batch))
             start = int(numbers[-1]) + 1
-            yield _found(source, numbers, batch, malformed.before(start))
+            yield _found(source, numbers, batch, malformed.before(start), marked.any)
         rest = malformed.before(None)
         if rest:
             empty = pa.record_batch([pa.array([], pa.string())] * len(needed), needed)
-            yield _found(source, np.empty(0, np.int64), empty, rest)
+            yield _found(source, np.empty(0, np.int64), empty, rest, marked.any)
         if not malformed.ended:
             # The end mark was swallowed by a value, and maybe many rows with it.
             last = max(start - 1, *(row for row, _, _ in rest), 0)
@@ -146,8 +148,9 @@ def _found(
     numbers: np.ndarray,
     batch: pa.RecordBatch,
     malformed: list[tuple[int, str | None, str]],
+    marked: bool,
 ) -> Found:
-    """Valid and malformed rows, in the order of their numbers."""
+    """Valid and malformed rows, in the order of their numbers; marks are looked for if `marked`."""
     by_name = {name: batch.column(name) for name in wanted(source)}
     problems: dict[int, tuple[str, str]] = {}
     places: list[int] = []
@@ -161,7 +164,7 @@ def _found(
         for at, (_, _, message) in zip(places, malformed, strict=True):
             problems[at] = ("malformed_row", message)
     found = Found(numbers, by_name, problems=problems)
-    for name, column in by_name.items():
+    for name, column in by_name.items() if marked else ():
         broken = pc.match_substring(column, _NOT_UTF8)
         if pc.any(broken).as_py():
             found.fail(broken, "not_utf8", f"column {name!r} is not UTF-8 text")
@@ -178,18 +181,23 @@ def _found(
     return found
 
 
+def _end_mark(format: str, names: list[str]) -> bytes:
+    """A last row with one value too many, so that it is reported as malformed.
+
+    Unless a quote before it is still open.
+    """
+    return f"\n{_END}{_DELIMITER[format] * len(names)}\n".encode()
+
+
 def _open(
-    stream: io.BufferedReader,
+    stream: _Marked,
     format: str,
     names: list[str],
     needed: list[str],
     on_invalid: Callable[[pacsv.InvalidRow], str],
 ) -> pacsv.CSVStreamingReader:
-    # The end mark has one value too many, so it is reported as malformed, unless a quote before
-    # it is still open.
-    end = f"\n{_END}{_DELIMITER[format] * len(names)}\n"
     return pacsv.open_csv(
-        _Marked(stream, end.encode()),
+        stream,
         # Numbers of malformed rows are known without threads only.
         read_options=pacsv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=names),
         parse_options=pacsv.ParseOptions(
@@ -224,12 +232,15 @@ class _Marked(io.RawIOBase):
     Args:
         stream: what to read from.
         end: bytes that come last.
+
+    Attributes:
+        any: whether anything that was read so far has been replaced.
     """
 
     def __init__(self, stream: io.BufferedReader, end: bytes) -> None:
         self.stream, self.end = stream, end
         self.ready = self.held = b""
-        self.done = False
+        self.done = self.any = False
 
     def readable(self) -> bool:
         return True
@@ -240,7 +251,9 @@ class _Marked(io.RawIOBase):
             self.done = len(data) == len(self.held)
             cut = len(data) if self.done else len(data) - _unfinished(data)
             data, self.held = data[:cut], data[cut:]
-            self.ready = _mark(data) + (self.end if self.done else b"")
+            marked = _mark(data)
+            self.any = self.any or marked is not data
+            self.ready = marked + (self.end if self.done else b"")
         if size < 0:
             size = len(self.ready)
         out, self.ready = self.ready[:size], self.ready[size:]

@@ -41,9 +41,9 @@ def write_dead_letters(path: str, parts: Sequence[pa.Table]) -> tuple[int, dict[
     Returns:
         How many there are; and the file and its size, nothing without dead letters.
     """
-    letters = pa.concat_tables([DEAD_LETTERS.empty_table(), *parts])
-    if not len(letters):
+    if not any(map(len, parts)):
         storage.remove(path)
         return 0, {}
+    letters = pa.concat_tables(parts)
     order = pc.sort_indices(letters, [("source", "ascending"), ("row", "ascending")])
     return len(letters), {path: write_table(path, [letters.take(order)], DEAD_LETTERS)}
