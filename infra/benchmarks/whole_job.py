@@ -20,6 +20,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,19 @@ def timed(command: list[str], output: Path) -> Run:
 
 
 class Jobs:
-    """The commands that are compared, on a set of some size."""
+    """The commands that are compared, on a set of some size.
+
+    Each run has a new output. The files of old ones are emptied, and removed only at exit: some
+    file systems (ext4 without a journal) pass over each inode that was freed within the last
+    minutes, one by one, for every new file, which users' runs do not have to wait for.
+    """
 
     def __init__(self, folder: Path, keys: int, workers: int) -> None:
         self.set = folder / f"set-{keys}"
-        self.output, self.workers = folder / "output", workers
+        self.workers = workers
+        folder.mkdir(parents=True, exist_ok=True)
+        self._outputs = tempfile.TemporaryDirectory(prefix="outputs-", dir=folder)
+        self._runs = 0
         if not (self.set / "recipe.yaml").exists():
             print(f"making a set of {keys:,} keys", flush=True)
         self.recipe = make(self.set, keys)
@@ -76,17 +85,31 @@ class Jobs:
         if self.workers != os.cpu_count():
             options.append(f"--direct_num_workers={self.workers}")
         command = [sys.executable, "-m", "pipelines.cli", "run", str(self.recipe)]
+        self._next()
         return timed([*command, "--to", str(self.output), *options], self.output)
 
     def bare(self) -> Run:
         """The bare work."""
         module = [sys.executable, "-m", "infra.benchmarks.bare"]
+        self._next()
         return timed([*module, str(self.set), str(self.output), str(self.workers)], self.output)
 
     def daft(self) -> Run:
         """The same in Daft."""
         module = [sys.executable, "-m", "infra.benchmarks.with_daft"]
+        self._next()
         return timed([*module, str(self.set), str(self.output)], self.output)
+
+    @property
+    def output(self) -> Path:
+        """The output folder of the last run."""
+        return Path(self._outputs.name) / str(self._runs)
+
+    def _next(self) -> None:
+        for path in self.output.rglob("*"):
+            if path.is_file():
+                os.truncate(path, 0)
+        self._runs += 1
 
 
 def median(runs: list[Run]) -> float:
