@@ -104,6 +104,7 @@ def test_steps_are_added_only_where_there_are_many_buckets(folder: Path, tmp_pat
     }
 
 
+@pytest.mark.slow
 def test_merged_in_levels_it_is_the_same(
     folder: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

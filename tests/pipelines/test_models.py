@@ -198,6 +198,7 @@ def sums(uri):
 """
 
 
+@pytest.mark.slow
 def test_a_handler_of_beam_through_the_command_line(folder: Path) -> None:
     weights = np.random.default_rng(0).normal(size=(8, 3))
     model = LinearRegression(fit_intercept=False).fit(np.eye(8), weights)

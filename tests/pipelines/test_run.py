@@ -208,6 +208,7 @@ def test_deleted_files_are_made_again(copy: Path) -> None:
     assert report.read_bytes() == page
 
 
+@pytest.mark.slow
 def test_another_recipe_leaves_nothing_of_the_old_one(copy: Path) -> None:
     run = ["fuse", copy / "recipe.yaml", "--to", copy / "output"]
     text = (copy / "recipe.yaml").read_text()

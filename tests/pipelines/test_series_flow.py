@@ -66,6 +66,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_series_from_each_kind_of_manifest(folder: Path) -> None:
     found = {}
     for ending, command in (("jsonl", "run"), ("parquet", "extract"), ("csv", "extract")):

@@ -10,6 +10,8 @@ import pytest
 from flows import must, sensorium, table
 from vectors import metrics_of, write_vectors
 
+pytestmark = pytest.mark.slow
+
 LITTLE = "--set=train.memory=0.000001"
 
 
@@ -67,7 +69,6 @@ def test_its_model_predicts_new_records(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, old.filter(test)["probabilities"].to_pylist(), atol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("models", "close"),
     [
@@ -113,7 +114,6 @@ def test_other_models_and_balanced_classes(
     assert [at[key] for key in keys] == other.filter(test)["prediction"].to_pylist()
 
 
-@pytest.mark.slow
 def test_numbers_and_gradient_descent(tmp_path: Path) -> None:
     recipe = write_vectors(
         tmp_path, {"method": "concatenate"}, keys=600, train={"models": {"logistic": {"C": [0.1]}}}
@@ -137,7 +137,6 @@ def test_numbers_and_gradient_descent(tmp_path: Path) -> None:
     assert other["r2"] == pytest.approx(one["r2"], abs=0.01)
 
 
-@pytest.mark.slow
 def test_what_needs_all_rows_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     for option, why in (
         ("--set=fuse.pca=3", "fuse must be `concatenate` without `pca`"),

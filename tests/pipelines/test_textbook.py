@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 from flows import ROOT, must, table
 from scipy.special import softmax
 from sklearn.decomposition import PCA
@@ -50,6 +51,7 @@ def vectors(output: Path, keys: list[str]) -> np.ndarray:
     return np.array([of[key] for key in keys])
 
 
+@pytest.mark.slow
 def test_scaled_fused_learnt_and_predicted_from_both(tmp_path: Path) -> None:
     text, image, label = records(100, 0)
     shutil.copy(RECIPE, tmp_path / "recipe.yaml")

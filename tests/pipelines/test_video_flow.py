@@ -92,6 +92,7 @@ def run(*args: str) -> dict[str, list[float]]:
     return {row["key"]: row["features"] for row in table(output, "features/clip").to_pylist()}
 
 
+@pytest.mark.slow
 def test_frames_are_decoded_described_and_pooled(folder: Path) -> None:
     found = run("--to", "output")
     assert len(found) == KEYS

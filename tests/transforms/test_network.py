@@ -126,6 +126,7 @@ def test_what_is_held_out_is_not_seen(learnt: Any) -> None:
     assert same == [True, False, False]
 
 
+@pytest.mark.slow
 def test_files_rows_and_missing_modalities(found: Any) -> None:
     # Of classes, the fused vector has what the modalities' heads say of each, too.
     look_at(found["quick"].result()[0].network, networks.xor(), width=18)
@@ -155,6 +156,7 @@ def look_at(network: Network, rows: LabelledRows, width: int) -> None:
     assert np.isfinite(outputs(again, rows)).all()
 
 
+@pytest.mark.slow
 def test_other_files_and_those_of_another_version_are_refused(found: Any) -> None:
     with pytest.raises(ValueError, match="not a network"):
         network_from(b"nothing of the kind")
@@ -164,6 +166,7 @@ def test_other_files_and_those_of_another_version_are_refused(found: Any) -> Non
         network_from(network_bytes(replace(network, weights=older)))
 
 
+@pytest.mark.slow
 def test_the_posterior_is_the_geometric_mean_of_the_heads(found: Any) -> None:
     rows = networks.xor()
     network = found["quick"].result()[0].network
@@ -195,6 +198,7 @@ def test_heads_that_were_not_trained_are_not_asked(learnt: Any) -> None:
     assert network.joint_head()[0].shape == (2, 16)
 
 
+@pytest.mark.slow
 def test_what_is_rare_is_not_learnt_as_fast_as_what_is_frequent(found: Any) -> None:
     frequent, rare = found["moved"].result()
     assert 0 < rare < 0.2 * frequent
