@@ -117,3 +117,14 @@ def test_packed_text(tmp_path):
     path.write_bytes(gzip.compress(text.encode() * 999)[:-20])
     with pytest.raises(ValueError, match=r"a\.csv\.gz: cannot be read as CSV"):
         rows_of(plan(path, columns={"v": "text"}))
+
+
+@pytest.mark.parametrize("broken", [0, 9, 39], ids=["first", "amid", "last"])
+@pytest.mark.parametrize("value", [b"\xff", "\ufdd0\ufdd1".encode()], ids=["byte", "mark"])
+def test_broken_text_is_found_in_any_block(tmp_path, monkeypatch, broken, value):
+    monkeypatch.setattr(delimited, "BLOCK", 64)
+    rows = [b"k%d,%s" % (i, value if i == broken else b"fine") for i in range(40)]
+    file = write(tmp_path / "a.csv", b"key,t\n" + b"\n".join(rows))
+    found = rows_of(plan(file, columns={"t": "text"}))
+    expected = [(None, "not_utf8") if i == broken else ("fine", None) for i in range(40)]
+    assert [(row["t"], row["problem"]) for row in found] == expected

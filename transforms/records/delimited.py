@@ -234,7 +234,7 @@ class _Marked(io.RawIOBase):
         end: bytes that come last.
 
     Attributes:
-        any: whether anything that was read so far has been replaced.
+        any: whether there is a mark in what was read so far.
     """
 
     def __init__(self, stream: io.BufferedReader, end: bytes) -> None:
@@ -246,16 +246,17 @@ class _Marked(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        while not self.ready and not self.done:
-            data = self.held + self.stream.read(BLOCK - 4)
+        size = BLOCK if size < 0 else size
+        # As much as is asked for: of a short block, which marks would leave over, a row could be
+        # in three.
+        while len(self.ready) < size and not self.done:
+            data = self.held + self.stream.read(size - len(self.ready))
             self.done = len(data) == len(self.held)
             cut = len(data) if self.done else len(data) - _unfinished(data)
             data, self.held = data[:cut], data[cut:]
-            marked = _mark(data)
-            self.any = self.any or marked is not data
-            self.ready = marked + (self.end if self.done else b"")
-        if size < 0:
-            size = len(self.ready)
+            data = _mark(data)
+            self.any = self.any or _NOT_UTF8.encode() in data
+            self.ready += data + (self.end if self.done else b"")
         out, self.ready = self.ready[:size], self.ready[size:]
         return out
 
