@@ -14,6 +14,7 @@ does for users, even where the environment says that it must not.
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib.util
 import os
 import shutil
@@ -73,7 +74,8 @@ class Jobs:
         self.set = folder / f"set-{keys}"
         self.workers = workers
         folder.mkdir(parents=True, exist_ok=True)
-        self._outputs = tempfile.TemporaryDirectory(prefix="outputs-", dir=folder)
+        self._outputs = Path(tempfile.mkdtemp(prefix="outputs-", dir=folder))
+        atexit.register(shutil.rmtree, self._outputs)
         self._runs = 0
         if not (self.set / "recipe.yaml").exists():
             print(f"making a set of {keys:,} keys", flush=True)
@@ -103,7 +105,7 @@ class Jobs:
     @property
     def output(self) -> Path:
         """The output folder of the last run."""
-        return Path(self._outputs.name) / str(self._runs)
+        return self._outputs / str(self._runs)
 
     def _next(self) -> None:
         for path in self.output.rglob("*"):
