@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -160,7 +159,7 @@ def making(path: str) -> Iterator[str]:
         folder, name = os.path.split(path)
         os.makedirs(folder, exist_ok=True)
         # A name of its own, as others may write the same file at the same time, on any machine.
-        temporary = os.path.join(folder, f".{name}.{secrets.token_hex(6)}{TEMPORARY}")
+        temporary = os.path.join(folder, f".{name}.{os.urandom(6).hex()}{TEMPORARY}")
         try:
             yield temporary
             os.replace(temporary, path)

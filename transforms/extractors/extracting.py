@@ -12,11 +12,7 @@ from schemas.errors import DataError
 from schemas.layout import Layout
 from schemas.plan import ModalityPlan, Plan
 from schemas.receipts import Receipt, fingerprint, once
-from schemas.tables import (
-    features_schema,
-    packed_vectors,
-    write_table,
-)
+from schemas.tables import features_schema, packed_vectors, write_table
 from transforms.extractors import build, feature_names, identity
 from transforms.extractors.base import BadRecord, Batch, Context, Extractor, State
 from transforms.extractors.batches import decoded_batches, masked
@@ -177,12 +173,12 @@ def finish_fit(plan: Plan, name: str, number: int, parts: list[Receipt]) -> Rece
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
         merged = dict(_merged(layout, learners, parts))
-        fitted = load_arrays(_fitted_path(plan, name, number - 1)) if number > 1 else {}
+        fitted = load_arrays(_learnt_path(plan, name, number - 1)) if number > 1 else {}
         for label, extractor in learners:
             # An empty merge: no training row at all has this modality.
             state = merged[label] if label in merged else extractor.merge([])
             fitted |= prefixed(label, extractor.finish(state))
-        path = _fitted_path(plan, name, number)
+        path = _learnt_path(plan, name, number)
         return {}, {path: save_arrays(path, fitted)}
 
     return once(layout, "fitted", _round(name, number), 0, own, work)
@@ -196,7 +192,7 @@ def _learners(plan: Plan, modality: ModalityPlan, number: int) -> list[tuple[str
     """The extractors that take part in a round, with what the rounds before have learnt."""
     learners = [(name, e) for name, e in extractors_of(modality) if e.rounds >= number]
     if number > 1:
-        learnt = load_arrays(_fitted_path(plan, modality.name, number - 1))
+        learnt = load_arrays(_learnt_path(plan, modality.name, number - 1))
         for name, extractor in learners:
             extractor.load(below(name, learnt))
     return learners
@@ -228,7 +224,7 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
 
     def work() -> tuple[dict[str, int], dict[str, int]]:
         extractors = extractors_of(modality)
-        arrays = load_arrays(_fitted_layout(plan).fitted(f"{modality.name}.npz")) if fitted else {}
+        arrays = load_arrays(_fitted_path(plan, modality.name)) if fitted else {}
         for name, extractor in extractors:
             if extractor.rounds:
                 extractor.load(below(name, arrays))
@@ -276,17 +272,16 @@ def extract_bucket(plan: Plan, records: Receipt, fitted: str | None) -> Receipt:
     return once(layout, "extract", modality.name, records.bucket, own, work)
 
 
-def _fitted_path(plan: Plan, name: str, number: int) -> str:
-    """What a round has learnt: of the last it is what `transform` needs, and stays."""
-    layout = _fitted_layout(plan)
-    if number < rounds(plan.modality(name)):
-        return layout.at("statistics", name, f"round-{number}.npz")
-    return layout.fitted(f"{name}.npz")
+def _learnt_path(plan: Plan, name: str, number: int) -> str:
+    """What the rounds up to one have learnt; that of the last stays."""
+    if number == rounds(plan.modality(name)):
+        return _fitted_path(plan, name)
+    return Layout(plan.output, plan.buckets).at("statistics", name, f"round-{number}.npz")
 
 
-def _fitted_layout(plan: Plan) -> Layout:
-    """Where the fitted extractors are: of new records, the output they were trained in."""
-    return Layout(plan.fitted or plan.output, plan.buckets)
+def _fitted_path(plan: Plan, name: str) -> str:
+    """What `transform` needs: of new records, it is in the output that was trained."""
+    return Layout(plan.fitted or plan.output, plan.buckets).fitted(f"{name}.npz")
 
 
 def transform_batch(
